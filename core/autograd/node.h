@@ -1,0 +1,47 @@
+/* Nodes of the recorded graph and the engine. A node owns what backward needs and is freed as soon
+ * as it is done. Relies on op.h. Spec: spec/autograd/backward_spec.lua. */
+#ifndef PG_AUTOGRAD_NODE_H
+#define PG_AUTOGRAD_NODE_H
+
+#include "autograd/op.h"
+
+typedef struct pg_edge {
+  pg_node *node;   /* owned; NULL for a leaf or where no gradient flows */
+  pg_tensor *leaf; /* owned; a leaf that wants grad */
+  int out;         /* which output of node */
+} pg_edge;
+
+struct pg_node {
+  int refs;
+  uint64_t sequence;
+  const pg_op *op;
+  pg_ctx *ctx;
+  int nin, nout, narg, nints;
+  size_t bytes;      /* of the whole block; the arrays below lie in it */
+  pg_edge *edge;     /* [nin] */
+  pg_meta *meta;     /* [nin] */
+  pg_tensor **in;    /* [nin] saved or NULL */
+  uint32_t *version; /* [nin + nout] of saved tensors, when they were saved */
+  pg_meta out_meta[PG_MAX_OUT];
+  pg_tensor *out[PG_MAX_OUT]; /* saved outputs: detached views */
+  pg_tensor *keep[PG_MAX_KEEP];
+  pg_tensor *grad[PG_MAX_OUT]; /* gathered during backward */
+  pg_arg *arg;
+  int64_t *ints;
+  pg_node *next_dead;
+  int heap_at;       /* place in the engine's heap + 1; 0 outside */
+  bool used;         /* backward ran and the saved tensors are gone */
+  const char *where; /* layer path, borrowed from the layer; may be NULL */
+  void (*lua_free)(pg_node *);
+  void *lua; /* a function written in Lua */
+};
+
+void pg_node_unref(pg_node *n);
+
+/* Runs an op: infer, casts, outputs, forward, recording. c->op, in, arg are set; on success out[]
+ * are owned by the caller, on failure nothing is. */
+pg_status pg_apply(pg_call *c);
+/* Prepares c for op: no inputs, defaults in arg. */
+void pg_call_init(pg_call *c, pg_ctx *ctx, const pg_op *op);
+
+#endif

@@ -1,0 +1,193 @@
+/* The op contract: a constant descriptor from which binding, gradients, help and meta-specs follow.
+ * Relies on tensor. A family file in ops/ exports one table: const pg_op PG_AT(pg_ops_<file>)[],
+ * ended by {0}. */
+#ifndef PG_AUTOGRAD_OP_H
+#define PG_AUTOGRAD_OP_H
+
+#include "kernels/level.h"
+#include "tensor/tensor.h"
+
+#define PG_MAX_PARAM 14
+#define PG_MAX_IN    8 /* tensor parameters of one op; a PG_TENSORS list may be longer */
+#define PG_MAX_OUT   3
+#define PG_MAX_KEEP  4
+#define PG_MAX_INTS  40
+
+/* Kinds of a parameter. Dims and indices stay 1-based, as the caller wrote them; infer converts
+ * with pg_dim. */
+typedef enum pg_kind {
+  PG_END,
+  PG_TENSOR,
+  PG_TENSORS, /* a list of tensors; must be the op's only tensor parameter */
+  PG_FLOAT,   /* arg.f */
+  PG_INT,     /* arg.i */
+  PG_BOOL,    /* arg.i */
+  PG_ENUM, /* one word of `choices` ("none|mean|sum"): arg.i is its number from 0, arg.s the word */
+  PG_DIM,  /* arg.i */
+  PG_INTS, /* an integer or a list of them: arg.n, arg.v; or one of `choices`: arg.s */
+  PG_SHAPE, /* like PG_INTS, and given loose too (x:view(2, -1)): takes all remaining positions */
+  PG_DTYPE, /* arg.i, a pg_dtype */
+  PG_STRING /* arg.s */
+} pg_kind;
+
+enum {                  /* flags of a parameter */
+       PG_OPTIONAL = 1, /* may be absent: in[i] NULL / arg.set false. Without it and without a
+                           default: required */
+       PG_DEFAULT = 2,  /* `def` holds the default (for PG_INTS a one-element list; PG_ENUM the
+                           number of the word) */
+       PG_NOGRAD = 4,   /* no gradient flows to this tensor */
+       PG_NUMBER = 8    /* a plain number is taken too, as a 0-dim tensor with is_number set */
+};
+
+typedef struct pg_param {
+  const char *name;
+  unsigned char kind, flags;
+  double def;
+  const char *choices;
+} pg_param;
+
+/* Shorthands for descriptors. */
+#define PG_T(n) \
+  { n, PG_TENSOR, 0, 0, NULL }
+#define PG_TN(n) \
+  { n, PG_TENSOR, PG_NUMBER, 0, NULL } /* tensor or number */
+#define PG_TOPT(n) \
+  { n, PG_TENSOR, PG_OPTIONAL, 0, NULL }
+#define PG_TIDX(n) \
+  { n, PG_TENSOR, PG_NOGRAD, 0, NULL } /* indices, masks, targets */
+#define PG_REQ(n, k) \
+  { n, k, 0, 0, NULL }
+#define PG_OPT(n, k) \
+  { n, k, PG_OPTIONAL, 0, NULL }
+#define PG_DEF(n, k, d) \
+  { n, k, PG_DEFAULT, d, NULL }
+#define PG_WORD(n, d, words) \
+  { n, PG_ENUM, PG_DEFAULT, d, words }
+
+typedef struct pg_arg {
+  bool set;
+  bool is_int; /* PG_FLOAT: the caller's number was an integer */
+  short n;
+  union {
+    double f;
+    int64_t i;
+    const int64_t *v;
+  };
+  const char *s;
+} pg_arg;
+
+/* What infer decides about an output. */
+typedef struct pg_out {
+  unsigned char dtype, nd;
+  bool view;    /* shares in[0]'s storage with stride and offset */
+  bool strided; /* stride is given (dense) */
+  int64_t shape[PG_MAX_DIMS], stride[PG_MAX_DIMS], offset;
+} pg_out;
+
+typedef struct pg_meta {
+  unsigned char dtype, nd;
+  int64_t shape[PG_MAX_DIMS];
+} pg_meta;
+
+/* One run of an op. Tensor parameters are in[0..nin), the others arg[0..), each in the descriptor's
+ * order. forward: in, arg, out (allocated as infer said, content undefined) are there; views need
+ * no forward. backward: in[i] is there where `saves` says so, else NULL; meta[i] always; out
+ * likewise; gout[j] is NULL where no gradient came; the op fills gin[i] (owned) where need[i], or
+ * leaves it NULL for zero. */
+struct pg_call {
+  pg_ctx *ctx;
+  const pg_op *op;
+  int nin, nout;
+  bool inplace;   /* out[0] is in[0] */
+  bool recording; /* forward: a gradient will be asked for, keep[] is worth filling; backward:
+                     create_graph */
+  pg_tensor **in;
+  const pg_meta *meta;
+  bool *need;
+  pg_tensor **gin;
+  pg_tensor *out[PG_MAX_OUT], *gout[PG_MAX_OUT];
+  pg_tensor *keep[PG_MAX_KEEP]; /* forward may leave owned tensors here for backward */
+  pg_out os[PG_MAX_OUT];
+  pg_arg arg[PG_MAX_PARAM];
+  unsigned char cast[PG_MAX_IN]; /* 1 + dtype that infer wants in[i] converted to before forward */
+  int nints;
+  int64_t ints[PG_MAX_INTS]; /* room for lists; infer may add to it */
+  pg_tensor *in_room[PG_MAX_IN];
+};
+
+enum {                 /* flags of an op */
+       PG_METHOD = 1,  /* x:op() too */
+       PG_NODIFF = 2,  /* has no gradient */
+       PG_RANDOM = 4,  /* draws from ctx->rng */
+       PG_INPLACE = 8, /* op_ exists: out[0] has in[0]'s shape, and elements may be read and written
+                          in one walk */
+       PG_HIDDEN = 16, /* for other ops' backward, not for scripts */
+       PG_NN = 32,     /* lives in nn.functional, not in pg */
+       PG_INPLACE_ONLY = 64, /* only op_ exists */
+       PG_LINALG = 128,      /* lives in pg.linalg */
+       PG_INIT = 256         /* lives in nn.init */
+};
+
+/* saves: what backward needs kept. */
+#define PG_SAVE_IN(i)  (1u << (i))
+#define PG_SAVE_OUT(j) (1u << (16 + (j)))
+
+struct pg_op {
+  const char *name; /* Lua name; further names after it, separated by '|' ("mul|multiply") */
+  const char *doc;  /* one sentence with the formula */
+  pg_param param[PG_MAX_PARAM];
+  unsigned flags, saves;
+  int nout;
+  pg_status (*infer)(pg_call *c); /* every check, output shapes and dtypes; allocates nothing */
+  pg_status (*forward[PG_DEVICES])(pg_call *c);
+  pg_status (*backward)(pg_call *c);
+};
+
+/* --- for infer -----------------------------------------------------------------------------------
+ */
+/* Output j is contiguous with this shape. */
+pg_status pg_out_shape(pg_call *c, int j, pg_dtype dtype, int nd, const int64_t *shape);
+/* Output j has t's shape, and its memory order where t is dense. */
+pg_status pg_out_like(pg_call *c, int j, pg_dtype dtype, const pg_tensor *t);
+/* Output j has the broadcast shape of in[0..n), in the memory order of the inputs. */
+pg_status pg_out_broadcast(pg_call *c, int j, pg_dtype dtype, int n);
+/* Output j is a view of in[0]. offset counts elements from the start of the storage. */
+pg_status pg_out_view(pg_call *c, int j, int nd, const int64_t *shape, const int64_t *stride,
+                      int64_t offset);
+
+enum { /* sets of dtypes */
+       PG_M_FLOAT = 1 << PG_F32 | 1 << PG_F64 | 1 << PG_BF16,
+       PG_M_REAL = 1 << PG_F32 | 1 << PG_F64, /* what most kernels have */
+       PG_M_INT = 1 << PG_I64 | 1 << PG_U8,
+       PG_M_NUM = PG_M_REAL | PG_M_INT,
+       PG_M_BOOL = 1 << PG_BOOL,
+       PG_M_ANY = (1 << PG_NDTYPES) - 1
+};
+/* PG_EDTYPE unless in[i] is of the set: "argument 'weight': expected float32 or float64, got
+ * int64". */
+pg_status pg_want(pg_call *c, int i, unsigned mask);
+/* PG_ESHAPE unless in[i] has nd dims. */
+pg_status pg_want_dim(pg_call *c, int i, int nd);
+/* PG_EDTYPE unless in[i] has in[j]'s dtype. */
+pg_status pg_want_same_dtype(pg_call *c, int i, int j);
+/* Asks for in[i] in this dtype (a recorded cast). */
+void pg_cast_in(pg_call *c, int i, pg_dtype dtype);
+/* PyTorch's promotion over in[0..n): category first, then dims, then numbers. */
+pg_dtype pg_promote(const pg_call *c, int n);
+/* Name of tensor parameter i / of argument k, for messages. */
+const char *pg_in_name(const pg_call *c, int i);
+const char *pg_arg_name(const pg_call *c, int k);
+/* arg k as dim of a tensor with nd dims, 0-based. */
+pg_status pg_arg_dim(pg_call *c, int k, int nd, int *dim);
+/* arg k (PG_INTS of dims; absent or empty = all) as bit mask over nd dims. */
+pg_status pg_arg_dims(pg_call *c, int k, int nd, unsigned *mask);
+/* arg k (PG_INTS) as exactly n values; one value is repeated. least: smallest allowed. */
+pg_status pg_arg_ints(pg_call *c, int k, int n, int64_t least, int64_t *v);
+
+/* --- for backward --------------------------------------------------------------------------------
+ */
+/* *out = g summed over the dims that broadcasting added, so that it has meta's shape; consumes
+ * nothing. */
+pg_status pg_sum_to(pg_ctx *ctx, pg_tensor *g, const pg_meta *m, pg_tensor **out);
+
+#endif

@@ -1,0 +1,50 @@
+/* pg_ctx: allocator, error text, random stream, threads, grad mode. Relies on nothing above the C
+ * library. The only shared state of the library; no globals anywhere. Spec: spec/base/ctx_spec.lua.
+ */
+#ifndef PG_BASE_CTX_H
+#define PG_BASE_CTX_H
+
+#include "base/mem.h"
+#include "base/rng.h"
+#include "perigee.h"
+
+#define PG_ERROR_LEN 1024
+
+typedef enum pg_level { PG_BASE, PG_V3, PG_V4, PG_NLEVELS } pg_level;
+
+enum { PG_SLOT_OPS, PG_SLOT_DNN, PG_SLOT_LUA, PG_NSLOTS };
+
+struct pg_ctx {
+  pg_mem mem;
+  pg_rng rng;
+  char error[PG_ERROR_LEN];
+  const char *doing; /* name of the running op, put before error texts; NULL outside */
+  const char *where; /* path of the running layer, put behind error texts; NULL outside */
+  int threads;
+  pg_level level;
+  bool grad_mode; /* ops record gradients */
+  bool deterministic;
+  uint64_t sequence; /* number of the last node made */
+  pg_node *dead;     /* nodes waiting to be freed, drained without recursion */
+  bool draining;
+  void *slot[PG_NSLOTS];                /* what higher floors keep in ctx, each made at first use */
+  void (*slot_free[PG_NSLOTS])(void *); /* called by pg_ctx_free */
+};
+
+/* Writes "op: text (in layer path)" into ctx and returns code. */
+pg_status pg_fail(pg_ctx *ctx, pg_status code, const char *fmt, ...) PG_PRINTF(3, 4);
+
+#define PG_TRY(expr)                        \
+  do {                                      \
+    pg_status pg_try_s = (expr);            \
+    if (pg_try_s != PG_OK) return pg_try_s; \
+  } while (0)
+
+/* What only our own bug can break. */
+#include <assert.h>
+#define PG_ASSERT(x) assert(x)
+
+static inline int64_t pg_min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t pg_max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+#endif

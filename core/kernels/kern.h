@@ -1,0 +1,20 @@
+/* The kernels that the tensor and autograd floors use, as one table per instruction level.
+ * Relies on perigee.h. Spec: spec/tensor/copy_spec.lua. */
+#ifndef PG_KERNELS_KERN_H
+#define PG_KERNELS_KERN_H
+
+#include "perigee.h"
+
+/* An inner loop: p[k] is tensor k's first element of the run, s[k] its step in bytes (0 = the same
+ * element again). p[0] is written. */
+typedef void (*pg_loop)(int64_t n, char *const *p, const int64_t *s, const void *arg);
+
+typedef struct pg_kern {
+  pg_loop cast[PG_NDTYPES][PG_NDTYPES]; /* [to][from]; same dtype copies */
+  pg_loop fill[PG_NDTYPES];             /* arg: const double * */
+  pg_loop add[PG_NDTYPES];              /* p[0] += p[1]; floats only, else NULL */
+} pg_kern;
+
+extern const pg_kern pg_kern_base, pg_kern_v3, pg_kern_v4;
+
+#endif

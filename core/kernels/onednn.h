@@ -1,0 +1,33 @@
+/* Convolutions through oneDNN on raw channels-last pointers; onednn.c alone includes dnnl.h and
+ * loads the library at first use. Spec: spec/kernels/conv_spec.lua. */
+#ifndef PG_KERNELS_ONEDNN_H
+#define PG_KERNELS_ONEDNN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* One 2-d convolution. Images are n x channels x h x w, channels fastest in memory; the weight is
+ * oc x ic/groups x kh x kw, contiguous. pad: top, left, bottom, right. dilation 1 = none. */
+typedef struct pgk_conv {
+  int64_t n, ic, ih, iw, oc, oh, ow, kh, kw, groups;
+  int64_t stride[2], pad[4], dilation[2];
+  bool bf16; /* images and weight are bfloat16, sums float32; bias and weight gradients float32 */
+} pgk_conv;
+
+typedef struct pgk_dnn pgk_dnn; /* engine, stream, primitives by shape, scratch memory */
+
+/* NULL where the build or the machine has no oneDNN. */
+pgk_dnn *pgk_dnn_new(void);
+void pgk_dnn_free(pgk_dnn *d);
+const char *pgk_dnn_version(const pgk_dnn *d);
+/* Each returns 0, or a oneDNN status that the caller answers by taking the portable path. bias may
+ * be NULL. */
+int pgk_dnn_conv_forward(pgk_dnn *d, const pgk_conv *s, const void *x, const void *weight,
+                         const float *bias, void *y);
+int pgk_dnn_conv_backward_data(pgk_dnn *d, const pgk_conv *s, const void *gy, const void *weight,
+                               void *gx);
+/* gbias may be NULL. */
+int pgk_dnn_conv_backward_weight(pgk_dnn *d, const pgk_conv *s, const void *x, const void *gy,
+                                 void *gweight, float *gbias);
+
+#endif

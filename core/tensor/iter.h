@@ -1,0 +1,29 @@
+/* The iterator: walks up to 6 broadcast tensors as flat runs, dims sorted by stride and merged,
+ * split over threads. A dense layout of any order becomes one run. Relies on tensor.h, base/par.
+ * Spec: spec/tensor/iter_spec.lua. */
+#ifndef PG_TENSOR_ITER_H
+#define PG_TENSOR_ITER_H
+
+#include "kernels/kern.h"
+#include "tensor/tensor.h"
+
+#define PG_ITER_MAX 6
+
+typedef struct pg_iter {
+  int count, nd; /* tensors, dims after merging; dim 0 is the innermost */
+  int64_t numel;
+  int64_t shape[PG_MAX_DIMS];
+  int64_t stride[PG_MAX_DIMS][PG_ITER_MAX]; /* bytes */
+  char *data[PG_ITER_MAX];
+} pg_iter;
+
+/* t[0] is the output by custom and rules the order of the walk; every t broadcasts to `shape`. */
+void pg_iter_init(pg_iter *it, int nd, const int64_t *shape, int count, pg_tensor *const *t);
+/* Runs loop over everything; cost = rough work per element (1: an add) for splitting over threads.
+ */
+void pg_iter_run(pg_ctx *ctx, const pg_iter *it, int cost, pg_loop loop, const void *arg);
+/* Both, with t[0]'s shape. */
+void pg_iter_over(pg_ctx *ctx, int count, pg_tensor *const *t, int cost, pg_loop loop,
+                  const void *arg);
+
+#endif
