@@ -21,7 +21,7 @@ typedef enum pg_kind {
   PG_TENSORS, /* a list of tensors; must be the op's only tensor parameter */
   PG_FLOAT,   /* arg.f */
   PG_INT,     /* arg.i */
-  PG_BOOL,    /* arg.i */
+  PG_FLAG,    /* true or false: arg.i */
   PG_ENUM, /* one word of `choices` ("none|mean|sum"): arg.i is its number from 0, arg.s the word */
   PG_DIM,  /* arg.i */
   PG_INTS, /* an integer or a list of them: arg.n, arg.v; or one of `choices`: arg.s */

@@ -11,4 +11,12 @@
 #define PG_CAT(a, b)  PG_CAT2(a, b)
 #define PG_AT(name)   PG_CAT(name, PG_LEVEL)
 
+/* Before a loop: its iterations do not depend on one another, so it is vectorised without asking
+ * for overlap. Unlike restrict it allows an output that is exactly one of the inputs (in place). */
+#if defined(__clang__)
+#define PG_IVDEP _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define PG_IVDEP _Pragma("GCC ivdep")
+#endif
+
 #endif

@@ -11,7 +11,7 @@
 
 typedef struct pg_rule {
   const char *name, *doc;          /* "SGD" */
-  pg_param param[PG_MAX_PARAM];    /* hyperparameters in PyTorch's order: PG_FLOAT, PG_INT, PG_BOOL;
+  pg_param param[PG_MAX_PARAM];    /* hyperparameters in PyTorch's order: PG_FLOAT, PG_INT, PG_FLAG;
                                       list values as two params */
   const char *state[PG_MAX_STATE]; /* PyTorch's names ("momentum_buffer", "exp_avg"); made as zeros
                                       like the parameter */

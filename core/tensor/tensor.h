@@ -4,6 +4,7 @@
 #define PG_TENSOR_TENSOR_H
 
 #include "base/ctx.h"
+#include "kernels/bf16.h"
 #include "perigee.h"
 
 enum {
@@ -124,21 +125,5 @@ void pg_put_f64(pg_tensor *t, int64_t offset, double v);
 /* Writes t as text into a block of *len bytes from pg_alloc; free with pg_free(ctx, *out, *len +
  * 1). */
 pg_status pg_tensor_show(pg_ctx *ctx, const pg_tensor *t, char **out, size_t *len);
-
-static inline float pg_bf16_f32(uint16_t h) {
-  union {
-    uint32_t u;
-    float f;
-  } v = {(uint32_t)h << 16};
-  return v.f;
-}
-static inline uint16_t pg_f32_bf16(float f) { /* to nearest even; NaN stays NaN */
-  union {
-    float f;
-    uint32_t u;
-  } v = {f};
-  uint32_t r = v.u + 0x7fffu + ((v.u >> 16) & 1);
-  return (v.u & 0x7fffffffu) > 0x7f800000u ? (uint16_t)((v.u >> 16) | 0x40) : (uint16_t)(r >> 16);
-}
 
 #endif

@@ -1,0 +1,161 @@
+/* Casts between all dtypes, fill and accumulate: the loops of pg_kern for one instruction level.
+ * Relies on kern.h and bf16.h.
+ * Spec: spec/tensor/copy_spec.lua. */
+#include "kernels/kern.h"
+
+#include "kernels/bf16.h"
+#include "kernels/level.h"
+
+/* Element types by dtype code. */
+typedef float F32;
+typedef double F64;
+typedef uint16_t BF16;
+typedef int64_t I64;
+typedef uint8_t U8;
+typedef uint8_t BOOL;
+
+/* Truncates toward zero; what int64 cannot hold becomes its nearest end, NaN becomes 0. */
+static inline int64_t f64_to_i64(double x) {
+  int64_t v = x > -0x1p63 && x < 0x1p63 ? (int64_t)x : 0;
+  v = x >= 0x1p63 ? INT64_MAX : v;
+  return x <= -0x1p63 ? INT64_MIN : v;
+}
+static inline int64_t f32_to_i64(float x) {
+  int64_t v = x > -0x1p63f && x < 0x1p63f ? (int64_t)x : 0;
+  v = x >= 0x1p63f ? INT64_MAX : v;
+  return x <= -0x1p63f ? INT64_MIN : v;
+}
+/* Likewise into 0..255. */
+static inline uint8_t f64_to_u8(double x) {
+  double v = x > 0 ? x : 0; /* NaN too */
+  v = v < 255 ? v : 255;
+  return (uint8_t)(int)v;
+}
+static inline uint8_t f32_to_u8(float x) {
+  float v = x > 0 ? x : 0;
+  v = v < 255 ? v : 255;
+  return (uint8_t)(int)v;
+}
+
+/* TO_FROM(x): one element. int64 -> uint8 keeps the low 8 bits. */
+#define F32_F32(x)   (x)
+#define F32_F64(x)   ((float)(x))
+#define F32_BF16(x)  pg_bf16_f32(x)
+#define F32_I64(x)   ((float)(x))
+#define F32_U8(x)    ((float)(x))
+#define F32_BOOL(x)  ((float)(x))
+#define F64_F32(x)   ((double)(x))
+#define F64_F64(x)   (x)
+#define F64_BF16(x)  ((double)pg_bf16_f32(x))
+#define F64_I64(x)   ((double)(x))
+#define F64_U8(x)    ((double)(x))
+#define F64_BOOL(x)  ((double)(x))
+#define BF16_F32(x)  pg_f32_bf16(x)
+#define BF16_F64(x)  pg_f32_bf16((float)(x))
+#define BF16_BF16(x) (x)
+#define BF16_I64(x)  pg_f32_bf16((float)(x))
+#define BF16_U8(x)   pg_f32_bf16((float)(x))
+#define BF16_BOOL(x) pg_f32_bf16((float)(x))
+#define I64_F32(x)   f32_to_i64(x)
+#define I64_F64(x)   f64_to_i64(x)
+#define I64_BF16(x)  f32_to_i64(pg_bf16_f32(x))
+#define I64_I64(x)   (x)
+#define I64_U8(x)    ((int64_t)(x))
+#define I64_BOOL(x)  ((int64_t)(x))
+#define U8_F32(x)    f32_to_u8(x)
+#define U8_F64(x)    f64_to_u8(x)
+#define U8_BF16(x)   f32_to_u8(pg_bf16_f32(x))
+#define U8_I64(x)    ((uint8_t)(x))
+#define U8_U8(x)     (x)
+#define U8_BOOL(x)   (x)
+#define BOOL_F32(x)  ((x) != 0)
+#define BOOL_F64(x)  ((x) != 0)
+#define BOOL_BF16(x) (((x)&0x7fff) != 0)
+#define BOOL_I64(x)  ((x) != 0)
+#define BOOL_U8(x)   ((x) != 0)
+#define BOOL_BOOL(x) (x)
+
+/* CAST(F64, F32) -> static void cast_F64_F32(n, p, s, arg): p[0][i] = (double)p[1][i]. */
+#define CAST(TO, FROM)                                                                           \
+  static void cast_##TO##_##FROM(int64_t n, char *const *p, const int64_t *s, const void *arg) { \
+    (void)arg;                                                                                   \
+    const int64_t to_size = sizeof(TO), from_size = sizeof(FROM);                                \
+    if (s[0] == to_size && s[1] == from_size) {                                                  \
+      TO *y = (TO *)p[0];                                                                        \
+      const FROM *x = (const FROM *)p[1];                                                        \
+      PG_IVDEP for (int64_t i = 0; i < n; i++) y[i] = TO##_##FROM(x[i]);                         \
+    } else if (s[0] == to_size && s[1] == 0) {                                                   \
+      TO *y = (TO *)p[0];                                                                        \
+      const TO v = TO##_##FROM(*(const FROM *)p[1]);                                             \
+      PG_IVDEP for (int64_t i = 0; i < n; i++) y[i] = v;                                         \
+    } else {                                                                                     \
+      for (int64_t i = 0; i < n; i++)                                                            \
+        *(TO *)(p[0] + i * s[0]) = TO##_##FROM(*(const FROM *)(p[1] + i * s[1]));                \
+    }                                                                                            \
+  }
+#define CASTS(TO) \
+  CAST(TO, F32) CAST(TO, F64) CAST(TO, BF16) CAST(TO, I64) CAST(TO, U8) CAST(TO, BOOL)
+CASTS(F32)
+CASTS(F64)
+CASTS(BF16)
+CASTS(I64)
+CASTS(U8)
+CASTS(BOOL)
+
+/* FILL(F32) -> static void fill_F32(n, p, s, arg): p[0][i] = (float)*(const double *)arg. */
+#define FILL(TO)                                                                        \
+  static void fill_##TO(int64_t n, char *const *p, const int64_t *s, const void *arg) { \
+    const TO v = TO##_F64(*(const double *)arg);                                        \
+    if (s[0] == (int64_t)sizeof(TO)) {                                                  \
+      TO *y = (TO *)p[0];                                                               \
+      PG_IVDEP for (int64_t i = 0; i < n; i++) y[i] = v;                                \
+    } else {                                                                            \
+      for (int64_t i = 0; i < n; i++) *(TO *)(p[0] + i * s[0]) = v;                     \
+    }                                                                                   \
+  }
+FILL(F32)
+FILL(F64)
+FILL(BF16)
+FILL(I64)
+FILL(U8)
+FILL(BOOL)
+
+#define SUM_F32(a, b)  ((a) + (b))
+#define SUM_F64(a, b)  ((a) + (b))
+#define SUM_BF16(a, b) pg_f32_bf16(pg_bf16_f32(a) + pg_bf16_f32(b))
+
+/* ADD(F32) -> static void add_F32(n, p, s, arg): p[0][i] += p[1][i]. */
+#define ADD(T)                                                                        \
+  static void add_##T(int64_t n, char *const *p, const int64_t *s, const void *arg) { \
+    (void)arg;                                                                        \
+    const int64_t size = sizeof(T);                                                   \
+    if (s[0] == size && s[1] == size) {                                               \
+      T *y = (T *)p[0];                                                               \
+      const T *x = (const T *)p[1];                                                   \
+      PG_IVDEP for (int64_t i = 0; i < n; i++) y[i] = SUM_##T(y[i], x[i]);            \
+    } else {                                                                          \
+      for (int64_t i = 0; i < n; i++) {                                               \
+        T *y = (T *)(p[0] + i * s[0]);                                                \
+        *y = SUM_##T(*y, *(const T *)(p[1] + i * s[1]));                              \
+      }                                                                               \
+    }                                                                                 \
+  }
+ADD(F32)
+ADD(F64)
+ADD(BF16)
+
+#define ROW(TO)                                                                                    \
+  [PG_##                                                                                           \
+      TO] = {[PG_F32] = cast_##TO##_F32, [PG_F64] = cast_##TO##_F64, [PG_BF16] = cast_##TO##_BF16, \
+             [PG_I64] = cast_##TO##_I64, [PG_U8] = cast_##TO##_U8,   [PG_BOOL] = cast_##TO##_BOOL}
+
+const pg_kern PG_AT(pg_kern) = {
+    .cast = {ROW(F32), ROW(F64), ROW(BF16), ROW(I64), ROW(U8), ROW(BOOL)},
+    .fill = {[PG_F32] = fill_F32,
+             [PG_F64] = fill_F64,
+             [PG_BF16] = fill_BF16,
+             [PG_I64] = fill_I64,
+             [PG_U8] = fill_U8,
+             [PG_BOOL] = fill_BOOL},
+    .add = {[PG_F32] = add_F32, [PG_F64] = add_F64, [PG_BF16] = add_BF16},
+};
