@@ -27,6 +27,7 @@ struct pg_ctx {
   uint64_t sequence; /* number of the last node made */
   pg_node *dead;     /* nodes waiting to be freed, drained without recursion */
   bool draining;
+  void (*node_unref)(pg_node *); /* set by autograd when it records its first node */
   void *slot[PG_NSLOTS];                /* what higher floors keep in ctx, each made at first use */
   void (*slot_free[PG_NSLOTS])(void *); /* called by pg_ctx_free */
 };

@@ -32,6 +32,7 @@ struct pg_tensor {
   bool is_number;     /* a scalar that came from a Lua number: weak in dtype promotion */
   bool is_int_number; /* .. and was an integer */
   bool is_param;      /* outlives scopes */
+  bool is_view;       /* made as a view of another tensor */
   int64_t offset;     /* in elements */
   int64_t shape[PG_MAX_DIMS], stride[PG_MAX_DIMS]; /* strides in elements, may be 0 or negative */
   void *hooks;                                     /* binding's, see autograd */
@@ -106,6 +107,8 @@ pg_status pg_dim(pg_ctx *ctx, const char *what, int64_t dim, int nd, int *out);
 /* dst[..] = src broadcast and cast to dst; raises dst's version. */
 pg_status pg_tensor_copy(pg_tensor *dst, const pg_tensor *src);
 void pg_tensor_fill(pg_tensor *t, double v);
+/* dst += src, broadcast; same floating dtype. */
+void pg__add_in_place(pg_tensor *dst, const pg_tensor *src);
 /* *out = t itself (one more ref) where contiguous, else a contiguous copy. No graph. */
 pg_status pg__contiguous(pg_ctx *ctx, pg_tensor *t, pg_tensor **out);
 /* *out = t itself where channels-last, else a copy that is. */

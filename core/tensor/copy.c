@@ -1,0 +1,152 @@
+/* Copies, casts, fills and element access. Relies on iter and the level's kernels. Spec:
+ * spec/tensor/copy_spec.lua. */
+#include <string.h>
+
+#include "tensor/iter.h"
+
+static const pg_kern *kern(const pg_ctx *ctx) {
+  switch (ctx->level) {
+#if defined(PG_HAVE_V4)
+  case PG_V4:
+    return &pg_kern_v4;
+#endif
+#if defined(PG_HAVE_V3)
+  case PG_V3:
+    return &pg_kern_v3;
+#endif
+#if defined(PG_HAVE_BASE)
+  default:
+    return &pg_kern_base;
+#else
+  default:
+    return &pg_kern_v3;
+#endif
+  }
+}
+
+static bool same_layout(const pg_tensor *a, const pg_tensor *b) {
+  if (a->dtype != b->dtype || !pg_same_shape(a, b)) return false;
+  for (int i = 0; i < a->nd; i++)
+    if (a->shape[i] != 1 && a->stride[i] != b->stride[i]) return false;
+  return pg_is_dense(a);
+}
+
+pg_status pg_tensor_copy(pg_tensor *dst, const pg_tensor *src) {
+  pg_ctx *ctx = dst->ctx;
+  int nd;
+  int64_t shape[PG_MAX_DIMS];
+  PG_TRY(pg_broadcast(ctx, dst->nd, dst->shape, src->nd, src->shape, &nd, shape));
+  if (nd != dst->nd || memcmp(shape, dst->shape, sizeof *shape * (size_t)nd) != 0)
+    return pg_fail(ctx, PG_ESHAPE, "%s does not broadcast to %s", pg_shape_str(src).s,
+                   pg_shape_str(dst).s);
+  dst->storage->version++;
+  if (!pg_numel(dst)) return PG_OK;
+  if (same_layout(dst, src) &&
+      pg_numel(dst) * (int64_t)pg_dtype_size((pg_dtype)dst->dtype) < 65536) {
+    memmove(pg_data(dst), pg_data(src),
+            (size_t)pg_numel(dst) * pg_dtype_size((pg_dtype)dst->dtype));
+    return PG_OK;
+  }
+  pg_tensor *const t[2] = {dst, (pg_tensor *)src};
+  pg_iter_over(ctx, 2, t, 1, kern(ctx)->cast[dst->dtype][src->dtype], NULL);
+  return PG_OK;
+}
+
+void pg_tensor_fill(pg_tensor *t, double v) {
+  t->storage->version++;
+  pg_tensor *const list[1] = {t};
+  pg_iter_over(t->ctx, 1, list, 1, kern(t->ctx)->fill[t->dtype], &v);
+}
+
+void pg__add_in_place(pg_tensor *dst, const pg_tensor *src) {
+  dst->storage->version++;
+  pg_tensor *const t[2] = {dst, (pg_tensor *)src};
+  pg_iter_over(dst->ctx, 2, t, 1, kern(dst->ctx)->add[dst->dtype], NULL);
+}
+
+/* *out = new tensor with these strides holding t's values. */
+static pg_status copy_as(pg_ctx *ctx, pg_tensor *t, pg_dtype dtype, const int64_t *stride,
+                         pg_tensor **out) {
+  PG_TRY(pg_tensor_new_strided(ctx, dtype, t->nd, t->shape, stride, t->storage->device, out));
+  if (t->storage->device == PG_META) return PG_OK;
+  pg_status s = pg_tensor_copy(*out, t);
+  if (s != PG_OK) {
+    pg_tensor_unref(*out);
+    *out = NULL;
+  }
+  return s;
+}
+
+pg_status pg__contiguous(pg_ctx *ctx, pg_tensor *t, pg_tensor **out) {
+  return pg__as(ctx, t, (pg_dtype)t->dtype, out);
+}
+
+pg_status pg__channels_last(pg_ctx *ctx, pg_tensor *t, pg_tensor **out) {
+  *out = NULL;
+  PG_ASSERT(t->nd == 4);
+  if (pg_is_channels_last(t)) {
+    *out = pg_tensor_ref(t);
+    return PG_OK;
+  }
+  int64_t c = t->shape[1], w = t->shape[3] * c, h = t->shape[2] * w;
+  int64_t stride[4] = {h, 1, w, c};
+  return copy_as(ctx, t, (pg_dtype)t->dtype, stride, out);
+}
+
+pg_status pg__as(pg_ctx *ctx, pg_tensor *t, pg_dtype dtype, pg_tensor **out) {
+  *out = NULL;
+  if (t->dtype == dtype && pg_is_contiguous(t)) {
+    *out = pg_tensor_ref(t);
+    return PG_OK;
+  }
+  return copy_as(ctx, t, dtype, NULL, out);
+}
+
+double pg_at_f64(const pg_tensor *t, int64_t offset) {
+  const void *p = pg_data(t);
+  switch (t->dtype) {
+  case PG_F32:
+    return ((const float *)p)[offset];
+  case PG_F64:
+    return ((const double *)p)[offset];
+  case PG_BF16:
+    return pg_bf16_f32(((const uint16_t *)p)[offset]);
+  case PG_I64:
+    return (double)((const int64_t *)p)[offset];
+  default:
+    return ((const uint8_t *)p)[offset];
+  }
+}
+
+int64_t pg_at_i64(const pg_tensor *t, int64_t offset) {
+  if (t->dtype == PG_I64) return ((const int64_t *)pg_data(t))[offset];
+  double v = pg_at_f64(t, offset);
+  if (!(v > -0x1p63)) return v != v ? 0 : INT64_MIN;
+  return v < 0x1p63 ? (int64_t)v : INT64_MAX;
+}
+
+void pg_put_f64(pg_tensor *t, int64_t offset, double v) {
+  void *p = pg_data(t);
+  switch (t->dtype) {
+  case PG_F32:
+    ((float *)p)[offset] = (float)v;
+    break;
+  case PG_F64:
+    ((double *)p)[offset] = v;
+    break;
+  case PG_BF16:
+    ((uint16_t *)p)[offset] = pg_f32_bf16((float)v);
+    break;
+  case PG_I64:
+    ((int64_t *)p)[offset] = v >= -0x1p63 && v < 0x1p63 ? (int64_t)v : INT64_MIN;
+    break;
+  case PG_U8:
+    ((uint8_t *)p)[offset] = v > 0 ? (uint8_t)(v < 255 ? v : 255) : 0;
+    break;
+  default:
+    ((uint8_t *)p)[offset] = v != 0;
+  }
+}
+
+double pg_item_f64(const pg_tensor *t) { return pg_at_f64(t, 0); }
+int64_t pg_item_i64(const pg_tensor *t) { return pg_at_i64(t, 0); }

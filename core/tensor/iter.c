@@ -1,0 +1,123 @@
+/* The iterator: ordering, merging and splitting of dims. Relies on shape, base/par. Spec:
+ * spec/tensor/iter_spec.lua. */
+#include "tensor/iter.h"
+
+#include <stdlib.h>
+
+#include "base/par.h"
+
+static int64_t step_of(const pg_iter *it, int d, int k) { return llabs(it->stride[d][k]); }
+
+/* Does dim a belong inside dim b (smaller steps first; the output decides, then the inputs)? */
+static bool inner(const pg_iter *it, int a, int b) {
+  for (int k = 0; k < it->count; k++) {
+    int64_t x = step_of(it, a, k), y = step_of(it, b, k);
+    if (x == y || (x == 0 || y == 0)) continue;
+    return x < y;
+  }
+  return false;
+}
+
+static void swap_dims(pg_iter *it, int a, int b) {
+  int64_t n = it->shape[a];
+  it->shape[a] = it->shape[b];
+  it->shape[b] = n;
+  for (int k = 0; k < it->count; k++) {
+    int64_t s = it->stride[a][k];
+    it->stride[a][k] = it->stride[b][k];
+    it->stride[b][k] = s;
+  }
+}
+
+void pg_iter_init(pg_iter *it, int nd, const int64_t *shape, int count, pg_tensor *const *t) {
+  PG_ASSERT(count <= PG_ITER_MAX);
+  it->count = count;
+  it->numel = pg_numel_of(nd, shape);
+  for (int k = 0; k < count; k++) it->data[k] = pg_data(t[k]);
+  int64_t stride[PG_ITER_MAX][PG_MAX_DIMS];
+  for (int k = 0; k < count; k++) pg_broadcast_strides(t[k], nd, shape, stride[k]);
+  int n = 0;
+  for (int i = nd - 1; i >= 0; i--) { /* innermost first, dims of one element dropped */
+    if (shape[i] == 1) continue;
+    it->shape[n] = shape[i];
+    for (int k = 0; k < count; k++)
+      it->stride[n][k] = stride[k][i] * (int64_t)pg_dtype_size((pg_dtype)t[k]->dtype);
+    n++;
+  }
+  for (int i = 1; i < n; i++) /* insertion sort keeps equal dims in order */
+    for (int j = i; j > 0 && inner(it, j, j - 1); j--) swap_dims(it, j, j - 1);
+  int m = 0;
+  for (int i = 1; i < n; i++) {
+    bool merge = true;
+    for (int k = 0; k < count && merge; k++)
+      merge = it->stride[i][k] == it->stride[m][k] * it->shape[m];
+    if (merge) {
+      it->shape[m] *= it->shape[i];
+    } else {
+      m++;
+      if (m != i) {
+        it->shape[m] = it->shape[i];
+        for (int k = 0; k < count; k++) it->stride[m][k] = it->stride[i][k];
+      }
+    }
+  }
+  it->nd = n ? m + 1 : 0;
+  if (!it->nd) {
+    it->nd = 1;
+    it->shape[0] = it->numel ? 1 : 0;
+    for (int k = 0; k < count; k++) it->stride[0][k] = 0;
+  }
+}
+
+typedef struct walk {
+  const pg_iter *it;
+  pg_loop loop;
+  const void *arg;
+} walk;
+
+/* Elements [begin, end) of the merged order. */
+static void run_range(void *arg, int64_t begin, int64_t end) {
+  const walk *w = arg;
+  const pg_iter *it = w->it;
+  char *p[PG_ITER_MAX];
+  int64_t at[PG_MAX_DIMS], rest = begin;
+  for (int k = 0; k < it->count; k++) p[k] = it->data[k];
+  for (int d = 0; d < it->nd; d++) {
+    at[d] = rest % it->shape[d];
+    rest /= it->shape[d];
+    for (int k = 0; k < it->count; k++) p[k] += at[d] * it->stride[d][k];
+  }
+  while (begin < end) {
+    int64_t n = pg_min64(end - begin, it->shape[0] - at[0]);
+    w->loop(n, p, it->stride[0], w->arg);
+    begin += n;
+    if (begin >= end) break;
+    for (int k = 0; k < it->count; k++) p[k] += n * it->stride[0][k];
+    at[0] += n;
+    for (int d = 0; d < it->nd - 1 && at[d] == it->shape[d]; d++) {
+      for (int k = 0; k < it->count; k++)
+        p[k] += it->stride[d + 1][k] - it->shape[d] * it->stride[d][k];
+      at[d] = 0;
+      at[d + 1]++;
+    }
+  }
+}
+
+void pg_iter_run(pg_ctx *ctx, const pg_iter *it, int cost, pg_loop loop, const void *arg) {
+  if (!it->numel) return;
+  if (it->nd == 1 && it->numel <= 4096) {
+    char *p[PG_ITER_MAX];
+    for (int k = 0; k < it->count; k++) p[k] = it->data[k];
+    loop(it->numel, p, it->stride[0], arg);
+    return;
+  }
+  walk w = {it, loop, arg};
+  pg_par_for(ctx, it->numel, pg_grain(cost), run_range, &w);
+}
+
+void pg_iter_over(pg_ctx *ctx, int count, pg_tensor *const *t, int cost, pg_loop loop,
+                  const void *arg) {
+  pg_iter it;
+  pg_iter_init(&it, t[0]->nd, t[0]->shape, count, t);
+  pg_iter_run(ctx, &it, cost, loop, arg);
+}
