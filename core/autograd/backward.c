@@ -1,0 +1,386 @@
+/* The engine: a max-heap of nodes by sequence number, because creation order is a topological
+ * order. Backward produces, the engine accumulates. No recursion. Relies on node.h. Spec:
+ * spec/autograd/backward_spec.lua. */
+#include <string.h>
+
+#include "autograd/node.h"
+
+/* --- freeing
+ * ---------------------------------------------------------------------------------------------- */
+
+static void drop_tensor(pg_tensor **t) {
+  pg_tensor *old = *t;
+  *t = NULL;
+  pg_tensor_unref(old);
+}
+
+/* Gives up what backward needed; keeps the edges. */
+static void drop_saved(pg_node *n) {
+  for (int i = 0; i < n->nin; i++) drop_tensor(&n->in[i]);
+  for (int j = 0; j < PG_MAX_OUT; j++) drop_tensor(&n->out[j]);
+  for (int k = 0; k < PG_MAX_KEEP; k++) drop_tensor(&n->keep[k]);
+}
+
+static void drop_edges(pg_node *n) {
+  for (int i = 0; i < n->nin; i++) {
+    drop_tensor(&n->edge[i].leaf);
+    pg_node *next = n->edge[i].node;
+    n->edge[i].node = NULL;
+    if (next) pg_node_unref(next);
+  }
+}
+
+/* Nodes whose last ref went are queued and freed one after another, so that a chain of any length
+ * is fine. */
+void pg_node_unref(pg_node *n) {
+  if (--n->refs) return;
+  pg_ctx *ctx = n->ctx;
+  n->next_dead = ctx->dead;
+  ctx->dead = n;
+  if (ctx->draining) return;
+  ctx->draining = true;
+  while (ctx->dead) {
+    pg_node *dead = ctx->dead;
+    ctx->dead = dead->next_dead;
+    drop_saved(dead);
+    drop_edges(dead);
+    for (int j = 0; j < PG_MAX_OUT; j++) drop_tensor(&dead->grad[j]);
+    if (dead->lua_free) dead->lua_free(dead);
+    pg_free(ctx, dead, dead->bytes);
+  }
+  ctx->draining = false;
+}
+
+/* --- the heap
+ * --------------------------------------------------------------------------------------------- */
+
+typedef struct engine {
+  pg_ctx *ctx;
+  pg_node **heap;
+  int count, room;
+  bool retain, create;
+  int ninput; /* pg_grad: where to deliver */
+  pg_tensor *const *input;
+  pg_tensor **result;
+} engine;
+
+static void heap_set(engine *e, int i, pg_node *n) {
+  e->heap[i] = n;
+  n->heap_at = i + 1;
+}
+
+static void heap_up(engine *e, int i) {
+  pg_node *n = e->heap[i];
+  while (i > 0 && e->heap[(i - 1) / 2]->sequence < n->sequence) {
+    heap_set(e, i, e->heap[(i - 1) / 2]);
+    i = (i - 1) / 2;
+  }
+  heap_set(e, i, n);
+}
+
+static pg_status heap_push(engine *e, pg_node *n) {
+  if (n->heap_at) return PG_OK;
+  if (e->count == e->room) {
+    int room = e->room ? 2 * e->room : 64;
+    pg_node **grown;
+    PG_TRY(pg_alloc(e->ctx, sizeof *grown * (size_t)room, (void **)&grown));
+    if (e->count) memcpy(grown, e->heap, sizeof *grown * (size_t)e->count);
+    pg_free(e->ctx, e->heap, sizeof *grown * (size_t)e->room);
+    e->heap = grown;
+    e->room = room;
+  }
+  n->refs++;
+  heap_set(e, e->count++, n);
+  heap_up(e, e->count - 1);
+  return PG_OK;
+}
+
+static pg_node *heap_pop(engine *e) { /* the caller owns the heap's ref */
+  pg_node *top = e->heap[0];
+  top->heap_at = 0;
+  pg_node *n = e->heap[--e->count];
+  if (!e->count) return top;
+  int i = 0;
+  for (;;) {
+    int c = 2 * i + 1;
+    if (c >= e->count) break;
+    if (c + 1 < e->count && e->heap[c + 1]->sequence > e->heap[c]->sequence) c++;
+    if (e->heap[c]->sequence <= n->sequence) break;
+    heap_set(e, i, e->heap[c]);
+    i = c;
+  }
+  heap_set(e, i, n);
+  return top;
+}
+
+/* --- accumulation
+ * ----------------------------------------------------------------------------------------- */
+
+static bool ours_alone(const pg_tensor *g) {
+  return g->refs == 1 && g->storage->refs == 1 && !g->node && pg_is_dense(g);
+}
+
+/* *slot += g; takes g. The first gradient is moved, later ones are added in place where nobody else
+ * sees the buffer. */
+static pg_status accumulate(engine *e, pg_tensor **slot, pg_tensor *g) {
+  if (!*slot) {
+    *slot = g;
+    return PG_OK;
+  }
+  pg_status s = PG_OK;
+  if (!e->create && ours_alone(*slot)) {
+    pg__add_in_place(*slot, g);
+    pg_tensor_unref(g);
+    return PG_OK;
+  }
+  if (!e->create && ours_alone(g)) {
+    pg__add_in_place(g, *slot);
+    pg_tensor_unref(*slot);
+    *slot = g;
+    return PG_OK;
+  }
+  pg_tensor *sum;
+  s = pg_do(e->ctx, &sum, "add", "tt", *slot, g);
+  pg_tensor_unref(g);
+  if (s != PG_OK) return s;
+  pg_tensor_unref(*slot);
+  *slot = sum;
+  return PG_OK;
+}
+
+/* leaf.grad += g; takes g. */
+static pg_status deliver_leaf(engine *e, pg_tensor *leaf, pg_tensor *g) {
+  if (e->input) {
+    for (int i = 0; i < e->ninput; i++)
+      if (e->input[i] == leaf) return accumulate(e, &e->result[i], g);
+    pg_tensor_unref(g);
+    return PG_OK;
+  }
+  if (!leaf->grad && !e->create && !ours_alone(g)) { /* seen elsewhere: .grad gets its own memory */
+    pg_tensor *own;
+    pg_status s = pg_tensor_clone(e->ctx, g, &own);
+    pg_tensor_unref(g);
+    PG_TRY(s);
+    g = own;
+  }
+  if (leaf->grad && !e->create && leaf->grad->storage->refs == 1 && !leaf->grad->node) {
+    pg__add_in_place(leaf->grad, g); /* .grad stays the same tensor */
+    pg_tensor_unref(g);
+    return PG_OK;
+  }
+  return accumulate(e, &leaf->grad, g);
+}
+
+/* g in m's dtype and shape; takes g. */
+static pg_status fit(engine *e, pg_tensor *g, const pg_meta *m, pg_tensor **out) {
+  *out = g;
+  if (g->nd != m->nd || memcmp(g->shape, m->shape, sizeof *m->shape * m->nd) != 0) {
+    pg_status s = pg_sum_to(e->ctx, g, m, out);
+    pg_tensor_unref(g);
+    PG_TRY(s);
+    g = *out;
+  }
+  if (g->dtype == m->dtype) return PG_OK;
+  pg_status s = pg_do(e->ctx, out, "to", "ti", g, (int64_t)m->dtype);
+  pg_tensor_unref(g);
+  return s;
+}
+
+/* Takes g to where edge i of n leads. */
+static pg_status deliver(engine *e, pg_node *n, int i, pg_tensor *g) {
+  pg_edge *edge = &n->edge[i];
+  PG_TRY(fit(e, g, &n->meta[i], &g));
+  if (edge->leaf) return deliver_leaf(e, edge->leaf, g);
+  pg_status s = accumulate(e, &edge->node->grad[edge->out], g);
+  return s == PG_OK ? heap_push(e, edge->node) : s;
+}
+
+/* --- running
+ * ---------------------------------------------------------------------------------------------- */
+
+static pg_status check_node(engine *e, const pg_node *n) {
+  e->ctx->doing = n->op->name;
+  if (n->used)
+    return pg_fail(e->ctx, PG_ESTATE,
+                   "backward ran through this graph before and freed it; give "
+                   "{retain_graph = true} the first time");
+  for (int i = 0; i < n->nin; i++)
+    if (n->in[i] && n->version[i] != n->in[i]->storage->version)
+      return pg_fail(e->ctx, PG_ESTATE,
+                     "input %d %s was changed in place after the op used it, so its gradient "
+                     "cannot be computed",
+                     i + 1, pg_shape_str(n->in[i]).s);
+  for (int j = 0; j < n->nout; j++)
+    if (n->out[j] && n->version[n->nin + j] != n->out[j]->storage->version)
+      return pg_fail(e->ctx, PG_ESTATE,
+                     "the result %s was changed in place, but its gradient needs the old value",
+                     pg_shape_str(n->out[j]).s);
+  return PG_OK;
+}
+
+enum { NIN_STACK = 16 };
+
+static pg_status run_node(engine *e, pg_node *n) {
+  pg_ctx *ctx = e->ctx;
+  const char *doing = ctx->doing;
+  pg_tensor *gin_room[NIN_STACK], **gin = gin_room;
+  bool need_room[NIN_STACK], *need = need_room;
+  void *block = NULL;
+  size_t bytes = 0;
+  pg_status s = check_node(e, n);
+  if (s != PG_OK) goto done;
+  if (n->nin > NIN_STACK) {
+    bytes = (size_t)n->nin * (sizeof *gin + sizeof *need);
+    s = pg_alloc(ctx, bytes, &block);
+    if (s != PG_OK) goto done;
+    gin = block;
+    need = (bool *)(gin + n->nin);
+  }
+  bool any = false;
+  for (int i = 0; i < n->nin; i++) {
+    gin[i] = NULL;
+    need[i] = n->edge[i].node || n->edge[i].leaf;
+    any = any || need[i];
+  }
+  if (!any) goto done;
+  pg_call c;
+  memset(&c, 0, offsetof(pg_call, os));
+  c.ctx = ctx;
+  c.op = n->op;
+  c.nin = n->nin;
+  c.nout = n->nout;
+  c.recording = e->create;
+  c.in = n->in;
+  c.meta = n->meta;
+  c.need = need;
+  c.gin = gin;
+  memcpy(c.keep, n->keep, sizeof c.keep);
+  memcpy(c.arg, n->arg, sizeof *c.arg * (size_t)n->narg);
+  for (int j = 0; j < n->nout; j++) {
+    c.gout[j] = n->grad[j];
+    c.out[j] = n->out[j];
+    if (!e->create || !c.out[j]) continue; /* the saved result is part of the graph again */
+    c.out[j]->node = n;
+    c.out[j]->node_out = (short)j;
+    c.out[j]->requires_grad = true;
+    n->refs++;
+  }
+  s = n->op->backward(&c);
+  for (int j = 0; j < n->nout; j++)
+    if (e->create && c.out[j]) {
+      c.out[j]->node = NULL;
+      c.out[j]->requires_grad = false;
+      n->refs--;
+    }
+  ctx->doing = n->op->name;
+  for (int i = 0; i < n->nin; i++) {
+    pg_tensor *g = gin[i];
+    if (!g) continue;
+    if (s != PG_OK || !need[i]) pg_tensor_unref(g);
+    else s = deliver(e, n, i, g);
+  }
+done:
+  pg_free(ctx, block, bytes);
+  ctx->doing = doing;
+  return s;
+}
+
+/* Results for inputs that are not leaves are caught when their node's gradients are complete. */
+static pg_status catch_results(engine *e, pg_node *n) {
+  for (int i = 0; i < e->ninput; i++) {
+    const pg_tensor *t = e->input[i];
+    if (t->node != n || !n->grad[t->node_out]) continue;
+    PG_TRY(accumulate(e, &e->result[i], pg_tensor_ref(n->grad[t->node_out])));
+  }
+  return PG_OK;
+}
+
+static pg_status run(engine *e) {
+  pg_ctx *ctx = e->ctx;
+  bool mode = ctx->grad_mode;
+  ctx->grad_mode = e->create;
+  pg_status s = PG_OK;
+  while (e->count) {
+    pg_node *n = heap_pop(e);
+    if (s == PG_OK && e->input) s = catch_results(e, n);
+    if (s == PG_OK) s = run_node(e, n);
+    for (int j = 0; j < PG_MAX_OUT; j++) drop_tensor(&n->grad[j]);
+    if (s == PG_OK && !e->retain) {
+      n->used = true;
+      drop_saved(n);
+      drop_edges(n);
+    }
+    pg_node_unref(n);
+  }
+  ctx->grad_mode = mode;
+  pg_free(ctx, e->heap, sizeof *e->heap * (size_t)e->room);
+  return s;
+}
+
+/* Puts the gradient of a root in place: grad, or 1 for a root of one element. */
+static pg_status seed(engine *e, pg_tensor *root, pg_tensor *grad) {
+  pg_ctx *ctx = e->ctx;
+  if (!root->requires_grad)
+    return pg_fail(ctx, PG_ESTATE, "the tensor does not depend on anything that requires grad");
+  pg_tensor *g;
+  if (grad) {
+    if (!pg_same_shape(root, grad))
+      return pg_fail(ctx, PG_ESHAPE, "gradient %s does not have the shape of the tensor, %s",
+                     pg_shape_str(grad).s, pg_shape_str(root).s);
+    g = pg_tensor_ref(grad);
+  } else {
+    if (pg_numel(root) != 1)
+      return pg_fail(ctx, PG_ESHAPE,
+                     "needs a gradient of its own for a tensor of more than one "
+                     "element, %s",
+                     pg_shape_str(root).s);
+    PG_TRY(pg_tensor_new(ctx, (pg_dtype)root->dtype, root->nd, root->shape, &g));
+    pg_tensor_fill(g, 1);
+  }
+  if (!root->node) return deliver_leaf(e, root, g);
+  PG_TRY(fit(e, g, &root->node->out_meta[root->node_out], &g));
+  PG_TRY(accumulate(e, &root->node->grad[root->node_out], g));
+  return heap_push(e, root->node);
+}
+
+static pg_status start(engine *e, int nroot, pg_tensor *const *root, pg_tensor *const *grad) {
+  const char *doing = e->ctx->doing;
+  e->ctx->doing = "backward";
+  pg_status s = PG_OK;
+  for (int i = 0; i < nroot && s == PG_OK; i++) s = seed(e, root[i], grad ? grad[i] : NULL);
+  if (s != PG_OK) { /* nothing ran: empty the heap without a step */
+    while (e->count) {
+      pg_node *n = heap_pop(e);
+      for (int j = 0; j < PG_MAX_OUT; j++) drop_tensor(&n->grad[j]);
+      pg_node_unref(n);
+    }
+  }
+  pg_status r = run(e);
+  e->ctx->doing = doing;
+  return s != PG_OK ? s : r;
+}
+
+pg_status pg_backward(pg_ctx *ctx, pg_tensor *root, pg_tensor *grad, bool retain_graph,
+                      bool create_graph) {
+  engine e = {.ctx = ctx, .retain = retain_graph || create_graph, .create = create_graph};
+  return start(&e, 1, &root, &grad);
+}
+
+pg_status pg_grad(pg_ctx *ctx, int nroot, pg_tensor *const *root, pg_tensor *const *grad,
+                  int ninput, pg_tensor *const *input, bool retain_graph, bool create_graph,
+                  pg_tensor **result) {
+  for (int i = 0; i < ninput; i++) result[i] = NULL;
+  for (int i = 0; i < ninput; i++)
+    if (!input[i]->requires_grad)
+      return pg_fail(ctx, PG_ESTATE, "grad: input %d does not require grad", i + 1);
+  engine e = {.ctx = ctx,
+              .retain = retain_graph || create_graph,
+              .create = create_graph,
+              .ninput = ninput,
+              .input = input,
+              .result = result};
+  pg_status s = start(&e, nroot, root, grad);
+  if (s != PG_OK)
+    for (int i = 0; i < ninput; i++) drop_tensor(&result[i]);
+  return s;
+}
