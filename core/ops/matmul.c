@@ -1,0 +1,656 @@
+/* Matrix products: matmul and its special forms, addmm, baddbmm, linear. Relies on kernels/blas.h;
+ * transposed and strided operands go to the library as they lie. Spec: spec/ops/matmul_spec.lua. */
+#include <string.h>
+
+#include "autograd/op.h"
+#include "base/par.h"
+#include "kernels/blas.h"
+
+/* Many products c[i] = alpha op(a[i]) op(b[i]) + beta c[i] over batch dims with strides. */
+typedef struct job {
+  pg_dtype dtype;
+  bool ta, tb;
+  int64_t m, n, k, lda, ldb, ldc;
+  double alpha, beta;
+  const char *a, *b;
+  char *c;
+  int nd; /* batch dims */
+  int64_t shape[PG_MAX_DIMS], sa[PG_MAX_DIMS], sb[PG_MAX_DIMS], sc[PG_MAX_DIMS];
+} job;
+
+static void integer_product(const job *j, const int64_t *a, const int64_t *b, int64_t *c) {
+  uint64_t alpha = (uint64_t)(int64_t)j->alpha, beta = (uint64_t)(int64_t)j->beta;
+  int64_t ra = j->ta ? 1 : j->lda, ca = j->ta ? j->lda : 1;
+  int64_t rb = j->tb ? 1 : j->ldb, cb = j->tb ? j->ldb : 1;
+  for (int64_t i = 0; i < j->m; i++)
+    for (int64_t q = 0; q < j->n; q++) {
+      uint64_t sum = 0;
+      for (int64_t p = 0; p < j->k; p++)
+        sum += (uint64_t)a[i * ra + p * ca] * (uint64_t)b[p * rb + q * cb];
+      int64_t *at = c + i * j->ldc + q;
+      *at = (int64_t)(alpha * sum + (j->beta == 0 ? 0 : beta * (uint64_t)*at));
+    }
+}
+
+static void one_product(const job *j, const void *a, const void *b, void *c) {
+  if (j->dtype == PG_F32)
+    pgk_gemm_f32(j->ta, j->tb, j->m, j->n, j->k, (float)j->alpha, a, j->lda, b, j->ldb,
+                 (float)j->beta, c, j->ldc);
+  else if (j->dtype == PG_F64)
+    pgk_gemm_f64(j->ta, j->tb, j->m, j->n, j->k, j->alpha, a, j->lda, b, j->ldb, j->beta, c,
+                 j->ldc);
+  else integer_product(j, a, b, c);
+}
+
+static void run_batches(void *arg, int64_t begin, int64_t end) {
+  const job *j = arg;
+  int64_t size = (int64_t)pg_dtype_size(j->dtype);
+  for (int64_t i = begin; i < end; i++) {
+    int64_t rest = i, oa = 0, ob = 0, oc = 0;
+    for (int d = j->nd - 1; d >= 0; d--) {
+      int64_t at = rest % j->shape[d];
+      rest /= j->shape[d];
+      oa += at * j->sa[d];
+      ob += at * j->sb[d];
+      oc += at * j->sc[d];
+    }
+    one_product(j, j->a + oa * size, j->b + ob * size, j->c + oc * size);
+  }
+}
+
+/* How the last two dims of t lie: rows (*flip false) or columns (*flip true) in one piece, *ld
+ * apart. false: neither. */
+static bool layout(const pg_tensor *t, bool *flip, int64_t *ld) {
+  int64_t r = t->shape[t->nd - 2], c = t->shape[t->nd - 1];
+  int64_t rs = t->stride[t->nd - 2], cs = t->stride[t->nd - 1];
+  if ((cs == 1 || c <= 1) && (r <= 1 || rs >= pg_max64(c, 1))) {
+    *flip = false;
+    *ld = r <= 1 ? pg_max64(c, 1) : rs;
+    return true;
+  }
+  if ((rs == 1 || r <= 1) && (c <= 1 || cs >= pg_max64(r, 1))) {
+    *flip = true;
+    *ld = c <= 1 ? pg_max64(r, 1) : cs;
+    return true;
+  }
+  return false;
+}
+
+/* Strides of t's batch dims (all but the last two) seen as the nd dims of shape. */
+static void batch_strides(const pg_tensor *t, int nd, const int64_t *shape, int64_t *stride) {
+  int lead = nd - (t->nd - 2);
+  for (int i = 0; i < nd; i++) {
+    int k = i - lead;
+    stride[i] = k < 0 || (t->shape[k] == 1 && shape[i] != 1) ? 0 : t->stride[k];
+  }
+}
+
+/* *out = t with its dims but the last merged: [rows x cols]. No graph. */
+static pg_status merge_rows(pg_ctx *ctx, pg_tensor *t, pg_tensor **out) {
+  int64_t cols = t->nd ? t->shape[t->nd - 1] : 1, rows = 1, stride[2];
+  for (int i = 0; i < t->nd - 1; i++) rows *= t->shape[i];
+  int64_t shape[2] = {rows, cols};
+  *out = NULL;
+  if (t->nd == 2) {
+    *out = pg_tensor_ref(t);
+    return PG_OK;
+  }
+  if (pg_view_strides(t, 2, shape, stride))
+    return pg_tensor_alias(ctx, t, 2, shape, stride, t->offset, out);
+  pg_tensor *dense;
+  PG_TRY(pg__contiguous(ctx, t, &dense));
+  pg_status s = pg_tensor_alias(ctx, dense, 2, shape, (int64_t[]){cols, 1}, dense->offset, out);
+  pg_tensor_unref(dense);
+  return s;
+}
+
+static pg_status product(pg_ctx *ctx, pg_tensor *a, bool ta, pg_tensor *b, bool tb, double alpha,
+                         double beta, pg_tensor *out);
+
+/* product on float32 copies of what is neither float32, float64 nor int64. */
+static pg_status converted_product(pg_ctx *ctx, pg_tensor *a, bool ta, pg_tensor *b, bool tb,
+                                   double alpha, double beta, pg_tensor *out) {
+  pg_dtype wide = pg_is_float((pg_dtype)out->dtype) ? PG_F32 : PG_I64;
+  pg_tensor *wa = NULL, *wb = NULL, *wout = NULL;
+  pg_status s = pg__as(ctx, a, wide, &wa);
+  if (s == PG_OK) s = pg__as(ctx, b, wide, &wb);
+  if (s == PG_OK) s = pg__as(ctx, out, wide, &wout);
+  if (s == PG_OK) s = product(ctx, wa, ta, wb, tb, alpha, beta, wout);
+  if (s == PG_OK) s = pg_tensor_copy(out, wout);
+  pg_tensor_unref(wout);
+  pg_tensor_unref(wb);
+  pg_tensor_unref(wa);
+  return s;
+}
+
+/* out[.. m x n] = alpha op(a) op(b) + beta out; a, b at least 2-d of out's dtype, ta and tb swap
+ * their last two dims, batch dims broadcast to out's. out is contiguous. */
+static pg_status product(pg_ctx *ctx, pg_tensor *a, bool ta, pg_tensor *b, bool tb, double alpha,
+                         double beta, pg_tensor *out) {
+  if (out->dtype != PG_F32 && out->dtype != PG_F64 && out->dtype != PG_I64)
+    return converted_product(ctx, a, ta, b, tb, alpha, beta, out);
+  if (pg_numel(out) == 0) return PG_OK;
+  pg_tensor *mine[3] = {pg_tensor_ref(a), pg_tensor_ref(b), pg_tensor_ref(out)};
+  pg_status s = PG_OK;
+  bool flip, folded = b->nd == 2 && a->nd > 2 && a->nd == out->nd && !ta;
+  job j = {.dtype = (pg_dtype)out->dtype, .alpha = alpha, .beta = beta};
+  for (int i = 0; i < 3 && s == PG_OK; i++) {
+    pg_tensor *t = mine[i];
+    if (folded && i != 1) { /* one product of all rows */
+      s = merge_rows(ctx, t, &mine[i]);
+      pg_tensor_unref(t);
+      t = mine[i];
+    }
+    if (s != PG_OK || layout(t, &flip, &j.lda)) continue;
+    s = pg__contiguous(ctx, t, &mine[i]);
+    pg_tensor_unref(t);
+  }
+  if (s != PG_OK) goto done;
+  a = mine[0];
+  b = mine[1];
+  out = mine[2];
+  layout(a, &flip, &j.lda);
+  j.ta = ta != flip;
+  layout(b, &flip, &j.ldb);
+  j.tb = tb != flip;
+  j.m = out->shape[out->nd - 2];
+  j.n = out->shape[out->nd - 1];
+  j.k = ta ? a->shape[a->nd - 2] : a->shape[a->nd - 1];
+  j.ldc = pg_max64(j.n, 1);
+  j.a = pg_data(a);
+  j.b = pg_data(b);
+  j.c = pg_data(out);
+  j.nd = out->nd - 2;
+  int64_t count = 1;
+  for (int i = 0; i < j.nd; i++) count *= j.shape[i] = out->shape[i];
+  if (count == 1) {
+    one_product(&j, j.a, j.b, j.c);
+    goto done;
+  }
+  batch_strides(a, j.nd, j.shape, j.sa);
+  batch_strides(b, j.nd, j.shape, j.sb);
+  batch_strides(out, j.nd, j.shape, j.sc);
+  double work = (double)j.m * (double)j.n * (double)j.k;
+  if (work <= 2e6 || count >= 32) /* threads take whole products */
+    pg_par_for(ctx, count, work < 1e5 ? (int64_t)(1e5 / (work + 1)) + 1 : 1, run_batches, &j);
+  else run_batches(&j, 0, count); /* the library splits each */
+done:
+  for (int i = 0; i < 3; i++) pg_tensor_unref(mine[i]);
+  return s;
+}
+
+/* Shape of op(a) op(b), both at least 2-d. */
+static pg_status product_shape(pg_ctx *ctx, const pg_tensor *a, bool ta, const pg_tensor *b,
+                               bool tb, int *nd, int64_t *shape) {
+  PG_TRY(pg_broadcast(ctx, a->nd - 2, a->shape, b->nd - 2, b->shape, nd, shape));
+  shape[(*nd)++] = a->shape[ta ? a->nd - 1 : a->nd - 2];
+  shape[(*nd)++] = b->shape[tb ? b->nd - 2 : b->nd - 1];
+  return PG_OK;
+}
+
+/* *out = t with its last two dims swapped if flip is set. */
+static pg_status swapped(pg_ctx *ctx, pg_tensor *t, bool flip, pg_tensor **out) {
+  if (flip) return pg_do(ctx, out, "transpose", "tii", t, (int64_t)-2, (int64_t)-1);
+  *out = pg_tensor_ref(t);
+  return PG_OK;
+}
+
+/* *out = alpha op(a) op(b), recorded where the call records. */
+static pg_status multiply(pg_call *c, pg_tensor *a, bool ta, pg_tensor *b, bool tb, double alpha,
+                          pg_tensor **out) {
+  *out = NULL;
+  pg_status s;
+  if (!c->recording) {
+    int nd;
+    int64_t shape[PG_MAX_DIMS];
+    PG_TRY(product_shape(c->ctx, a, ta, b, tb, &nd, shape));
+    PG_TRY(pg_tensor_new(c->ctx, (pg_dtype)a->dtype, nd, shape, out));
+    s = product(c->ctx, a, ta, b, tb, alpha, 0, *out);
+    if (s != PG_OK) {
+      pg_tensor_unref(*out);
+      *out = NULL;
+    }
+    return s;
+  }
+  pg_tensor *x = NULL, *y = NULL, *z = NULL, *number = NULL;
+  s = swapped(c->ctx, a, ta, &x);
+  if (s == PG_OK) s = swapped(c->ctx, b, tb, &y);
+  if (s == PG_OK) s = pg_do(c->ctx, &z, "matmul", "tt", x, y);
+  if (s == PG_OK && alpha == 1) *out = pg_tensor_ref(z);
+  else if (s == PG_OK) {
+    s = pg_tensor_number(c->ctx, alpha, false, &number);
+    if (s == PG_OK) s = pg_do(c->ctx, out, "mul", "tt", z, number);
+  }
+  pg_tensor_unref(number);
+  pg_tensor_unref(z);
+  pg_tensor_unref(y);
+  pg_tensor_unref(x);
+  return s;
+}
+
+/* *out = t as this shape, recorded where the call records. */
+static pg_status reshaped(pg_call *c, pg_tensor *t, int nd, const int64_t *shape, pg_tensor **out) {
+  *out = NULL;
+  if (t->nd == nd && memcmp(t->shape, shape, sizeof *shape * (size_t)nd) == 0) {
+    *out = pg_tensor_ref(t);
+    return PG_OK;
+  }
+  if (c->recording) return pg_do(c->ctx, out, "view", "tl", t, nd, shape);
+  int64_t stride[PG_MAX_DIMS];
+  if (pg_view_strides(t, nd, shape, stride))
+    return pg_tensor_alias(c->ctx, t, nd, shape, stride, t->offset, out);
+  pg_tensor *dense;
+  PG_TRY(pg__contiguous(c->ctx, t, &dense));
+  pg_status s = pg_tensor_alias(c->ctx, dense, nd, shape, NULL, dense->offset, out);
+  pg_tensor_unref(dense);
+  return s;
+}
+
+/* --- matmul and what is matmul under stricter rules --------------------------------------------
+ */
+static pg_status infer_matmul(pg_call *c) {
+  const pg_tensor *a = c->in[0], *b = c->in[1];
+  PG_TRY(pg_want(c, 0, PG_M_FLOAT | PG_M_INT));
+  PG_TRY(pg_want_same_dtype(c, 1, 0));
+  if (a->nd == 0 || b->nd == 0)
+    return pg_fail(c->ctx, PG_ESHAPE, "both sides need at least one dim: %s and %s",
+                   pg_shape_str(a).s, pg_shape_str(b).s);
+  int64_t ka = a->shape[a->nd - 1], kb = b->shape[b->nd > 1 ? b->nd - 2 : 0];
+  if (ka != kb)
+    return pg_fail(c->ctx, PG_ESHAPE, "inner sizes differ: %s and %s", pg_shape_str(a).s,
+                   pg_shape_str(b).s);
+  int na = a->nd > 2 ? a->nd - 2 : 0, nb = b->nd > 2 ? b->nd - 2 : 0, nd;
+  int64_t shape[PG_MAX_DIMS];
+  PG_TRY(pg_broadcast(c->ctx, na, a->shape, nb, b->shape, &nd, shape));
+  if (a->nd > 1) shape[nd++] = a->shape[a->nd - 2];
+  if (b->nd > 1) shape[nd++] = b->shape[b->nd - 1];
+  return pg_out_shape(c, 0, (pg_dtype)a->dtype, nd, shape);
+}
+
+static pg_status want_dims(pg_call *c, int a, int b) {
+  PG_TRY(pg_want_dim(c, 0, a));
+  return pg_want_dim(c, 1, b);
+}
+static pg_status infer_mm(pg_call *c) {
+  PG_TRY(want_dims(c, 2, 2));
+  return infer_matmul(c);
+}
+static pg_status infer_bmm(pg_call *c) {
+  PG_TRY(want_dims(c, 3, 3));
+  if (c->in[0]->shape[0] != c->in[1]->shape[0])
+    return pg_fail(c->ctx, PG_ESHAPE, "batch sizes differ: %s and %s", pg_shape_str(c->in[0]).s,
+                   pg_shape_str(c->in[1]).s);
+  return infer_matmul(c);
+}
+static pg_status infer_mv(pg_call *c) {
+  PG_TRY(want_dims(c, 2, 1));
+  return infer_matmul(c);
+}
+static pg_status infer_dot(pg_call *c) {
+  PG_TRY(want_dims(c, 1, 1));
+  return infer_matmul(c);
+}
+
+/* *out = t as a matrix: a vector becomes one row on the left and one column on the right. */
+static pg_status matrix(pg_ctx *ctx, pg_tensor *t, bool left, pg_tensor **out) {
+  *out = NULL;
+  if (t->nd > 1) {
+    *out = pg_tensor_ref(t);
+    return PG_OK;
+  }
+  int64_t n = t->shape[0], step = t->stride[0];
+  int64_t shape[2] = {left ? 1 : n, left ? n : 1}, stride[2] = {left ? 1 : step, left ? step : 1};
+  return pg_tensor_alias(ctx, t, 2, shape, stride, t->offset, out);
+}
+
+/* Shape of the result with the dims that vectors took away put back. */
+static int full_shape(const pg_tensor *y, int na, int nb, int64_t *shape) {
+  int nd = y->nd;
+  memcpy(shape, y->shape, sizeof *shape * (size_t)nd);
+  if (nb == 1) shape[nd++] = 1;
+  if (na == 1) {
+    shape[nd] = shape[nd - 1];
+    shape[nd++ - 1] = 1;
+  }
+  return nd;
+}
+
+static pg_status forward_matmul(pg_call *c) {
+  pg_tensor *a = c->in[0], *b = c->in[1], *y = c->out[0];
+  if (a->nd > 1 && b->nd > 1) return product(c->ctx, a, false, b, false, 1, 0, y);
+  int64_t shape[PG_MAX_DIMS + 2], stride[PG_MAX_DIMS + 2];
+  int nd = full_shape(y, a->nd, b->nd, shape);
+  pg_contiguous_strides(nd, shape, stride);
+  pg_tensor *ma = NULL, *mb = NULL, *my = NULL;
+  pg_status s = matrix(c->ctx, a, true, &ma);
+  if (s == PG_OK) s = matrix(c->ctx, b, false, &mb);
+  if (s == PG_OK) s = pg_tensor_alias(c->ctx, y, nd, shape, stride, y->offset, &my);
+  if (s == PG_OK) s = product(c->ctx, ma, false, mb, false, 1, 0, my);
+  pg_tensor_unref(my);
+  pg_tensor_unref(mb);
+  pg_tensor_unref(ma);
+  return s;
+}
+
+/* gin[i] = g, summed over broadcast dims and brought to in[i]'s shape; consumes g. */
+static pg_status finish(pg_call *c, int i, pg_tensor *g) {
+  pg_tensor *sum = NULL;
+  pg_meta m = c->meta[i];
+  if (m.nd == 1) { /* the vector was one row or one column */
+    m.nd = 2;
+    m.shape[i == 0 ? 1 : 0] = c->meta[i].shape[0];
+    m.shape[i == 0 ? 0 : 1] = 1;
+  }
+  pg_status s = pg_sum_to(c->ctx, g, &m, &sum);
+  if (s == PG_OK) s = reshaped(c, sum, c->meta[i].nd, c->meta[i].shape, &c->gin[i]);
+  pg_tensor_unref(sum);
+  pg_tensor_unref(g);
+  return s;
+}
+
+/* Gradients of a[.. m x k] b[.. k x n] with g[.. m x n]: ga = alpha g b^T, gb = alpha a^T g. */
+static pg_status product_backward(pg_call *c, int ia, int ib, pg_tensor *g, double alpha) {
+  pg_tensor *a = c->in[ia], *b = c->in[ib], *part = NULL;
+  if (c->need[ia]) {
+    PG_TRY(multiply(c, g, false, b, true, alpha, &part));
+    PG_TRY(finish(c, ia, part));
+  }
+  if (!c->need[ib]) return PG_OK;
+  if (b->nd > 2 || a->nd == 2) {
+    PG_TRY(multiply(c, a, true, g, false, alpha, &part));
+    return finish(c, ib, part);
+  }
+  int64_t k = a->shape[a->nd - 1], n = g->shape[g->nd - 1], rows = 1; /* one product of all rows */
+  for (int i = 0; i < a->nd - 1; i++) rows *= a->shape[i];
+  pg_tensor *a2 = NULL, *g2 = NULL;
+  pg_status s = reshaped(c, a, 2, (int64_t[]){rows, k}, &a2);
+  if (s == PG_OK) s = reshaped(c, g, 2, (int64_t[]){rows, n}, &g2);
+  if (s == PG_OK) s = multiply(c, a2, true, g2, false, alpha, &part);
+  pg_tensor_unref(g2);
+  pg_tensor_unref(a2);
+  return s == PG_OK ? finish(c, ib, part) : s;
+}
+
+static pg_status backward_matmul(pg_call *c) {
+  pg_tensor *a = c->in[0], *b = c->in[1], *ma = NULL, *mb = NULL, *g = NULL;
+  if (a->nd > 1 && b->nd > 1) return product_backward(c, 0, 1, c->gout[0], 1);
+  int64_t shape[PG_MAX_DIMS + 2];
+  int nd = full_shape(c->gout[0], a->nd, b->nd, shape);
+  pg_status s = reshaped(c, c->gout[0], nd, shape, &g);
+  if (s == PG_OK && a->nd == 1) s = reshaped(c, a, 2, (int64_t[]){1, a->shape[0]}, &ma);
+  if (s == PG_OK && b->nd == 1) s = reshaped(c, b, 2, (int64_t[]){b->shape[0], 1}, &mb);
+  if (ma) c->in[0] = ma;
+  if (mb) c->in[1] = mb;
+  if (s == PG_OK) s = product_backward(c, 0, 1, g, 1);
+  c->in[0] = a;
+  c->in[1] = b;
+  pg_tensor_unref(mb);
+  pg_tensor_unref(ma);
+  pg_tensor_unref(g);
+  return s;
+}
+
+/* --- outer -------------------------------------------------------------------------------------
+ */
+static pg_status infer_outer(pg_call *c) {
+  PG_TRY(want_dims(c, 1, 1));
+  PG_TRY(pg_want(c, 0, PG_M_FLOAT | PG_M_INT));
+  PG_TRY(pg_want_same_dtype(c, 1, 0));
+  int64_t shape[2] = {c->in[0]->shape[0], c->in[1]->shape[0]};
+  return pg_out_shape(c, 0, (pg_dtype)c->in[0]->dtype, 2, shape);
+}
+
+static pg_status forward_outer(pg_call *c) {
+  pg_tensor *a = NULL, *b = NULL;
+  pg_status s = matrix(c->ctx, c->in[0], false, &a);
+  if (s == PG_OK) s = matrix(c->ctx, c->in[1], true, &b);
+  if (s == PG_OK) s = product(c->ctx, a, false, b, false, 1, 0, c->out[0]);
+  pg_tensor_unref(b);
+  pg_tensor_unref(a);
+  return s;
+}
+
+static pg_status backward_outer(pg_call *c) {
+  pg_tensor *turned = NULL;
+  if (c->need[0]) PG_TRY(pg_do(c->ctx, &c->gin[0], "matmul", "tt", c->gout[0], c->in[1]));
+  if (!c->need[1]) return PG_OK;
+  PG_TRY(swapped(c->ctx, c->gout[0], true, &turned));
+  pg_status s = pg_do(c->ctx, &c->gin[1], "matmul", "tt", turned, c->in[0]);
+  pg_tensor_unref(turned);
+  return s;
+}
+
+/* --- beta input + alpha a b --------------------------------------------------------------------
+ */
+static pg_status infer_add_product(pg_call *c, int dims) {
+  const pg_tensor *a = c->in[1], *b = c->in[2];
+  PG_TRY(pg_want(c, 0, PG_M_FLOAT | PG_M_INT));
+  PG_TRY(pg_want_same_dtype(c, 1, 0));
+  PG_TRY(pg_want_same_dtype(c, 2, 0));
+  PG_TRY(pg_want_dim(c, 1, dims));
+  PG_TRY(pg_want_dim(c, 2, dims));
+  if (a->shape[dims - 1] != b->shape[dims - 2] || (dims == 3 && a->shape[0] != b->shape[0]))
+    return pg_fail(c->ctx, PG_ESHAPE, "%s sizes differ: %s and %s",
+                   a->shape[dims - 1] != b->shape[dims - 2] ? "inner" : "batch", pg_shape_str(a).s,
+                   pg_shape_str(b).s);
+  int nd, full;
+  int64_t shape[PG_MAX_DIMS], joint[PG_MAX_DIMS];
+  PG_TRY(product_shape(c->ctx, a, false, b, false, &nd, shape));
+  PG_TRY(pg_broadcast(c->ctx, c->in[0]->nd, c->in[0]->shape, nd, shape, &full, joint));
+  if (full != nd || memcmp(shape, joint, sizeof *shape * (size_t)nd) != 0)
+    return pg_fail(c->ctx, PG_ESHAPE, "argument 'input': %s does not broadcast to the product %s",
+                   pg_shape_str(c->in[0]).s, pg_shape_str_of(nd, shape).s);
+  return pg_out_shape(c, 0, (pg_dtype)a->dtype, nd, shape);
+}
+static pg_status infer_addmm(pg_call *c) { return infer_add_product(c, 2); }
+static pg_status infer_baddbmm(pg_call *c) { return infer_add_product(c, 3); }
+
+static pg_status forward_addmm(pg_call *c) {
+  double beta = c->arg[0].f, alpha = c->arg[1].f;
+  if (beta != 0) PG_TRY(pg_tensor_copy(c->out[0], c->in[0]));
+  return product(c->ctx, c->in[1], false, c->in[2], false, alpha, beta, c->out[0]);
+}
+
+static pg_status backward_addmm(pg_call *c) {
+  double beta = c->arg[0].f;
+  if (c->need[0] && beta != 0) {
+    pg_tensor *sum = NULL, *number = NULL;
+    pg_status s = pg_sum_to(c->ctx, c->gout[0], &c->meta[0], &sum);
+    if (s == PG_OK && beta == 1) c->gin[0] = pg_tensor_ref(sum);
+    else if (s == PG_OK) {
+      s = pg_tensor_number(c->ctx, beta, false, &number);
+      if (s == PG_OK) s = pg_do(c->ctx, &c->gin[0], "mul", "tt", sum, number);
+    }
+    pg_tensor_unref(number);
+    pg_tensor_unref(sum);
+    PG_TRY(s);
+  }
+  return product_backward(c, 1, 2, c->gout[0], c->arg[1].f);
+}
+
+/* --- linear ------------------------------------------------------------------------------------
+ */
+static pg_status infer_linear(pg_call *c) {
+  const pg_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2];
+  PG_TRY(pg_want(c, 0, PG_M_FLOAT));
+  PG_TRY(pg_want_same_dtype(c, 1, 0));
+  PG_TRY(pg_want_same_dtype(c, 2, 0));
+  PG_TRY(pg_want_dim(c, 1, 2));
+  if (x->nd == 0 || x->shape[x->nd - 1] != w->shape[1])
+    return pg_fail(c->ctx, PG_ESHAPE,
+                   "expected an input with %lld features for weight %s, got input %s",
+                   (long long)w->shape[1], pg_shape_str(w).s, pg_shape_str(x).s);
+  if (b && (b->nd != 1 || b->shape[0] != w->shape[0]))
+    return pg_fail(c->ctx, PG_ESHAPE, "expected bias [%lld] for weight %s, got %s",
+                   (long long)w->shape[0], pg_shape_str(w).s, pg_shape_str(b).s);
+  int64_t shape[PG_MAX_DIMS];
+  memcpy(shape, x->shape, sizeof *shape * x->nd);
+  shape[x->nd - 1] = w->shape[0];
+  return pg_out_shape(c, 0, (pg_dtype)x->dtype, x->nd, shape);
+}
+
+static pg_status forward_linear(pg_call *c) {
+  pg_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2], *y = c->out[0], *x2 = NULL, *y2 = NULL;
+  if (b) PG_TRY(pg_tensor_copy(y, b));
+  double beta = b ? 1 : 0;
+  if (x->nd == 2) return product(c->ctx, x, false, w, true, 1, beta, y);
+  pg_status s = merge_rows(c->ctx, x, &x2);
+  if (s == PG_OK) s = merge_rows(c->ctx, y, &y2);
+  if (s == PG_OK) s = product(c->ctx, x2, false, w, true, 1, beta, y2);
+  pg_tensor_unref(y2);
+  pg_tensor_unref(x2);
+  return s;
+}
+
+typedef struct columns {
+  int64_t rows, cols;
+  const void *g;
+  void *sum;
+} columns;
+
+enum { STRIP = 64, ROWS = 256 };
+
+/* COLUMN_SUMS(float, f32): sum[j] = sum over rows of g[i][j] for a strip of columns; every 256 rows
+ * go to a double. */
+#define COLUMN_SUMS(T, name)                                                   \
+  static void column_sums_##name(void *arg, int64_t begin, int64_t end) {      \
+    const columns *q = arg;                                                    \
+    const T *restrict g = q->g;                                                \
+    T *restrict out = q->sum;                                                  \
+    double total[STRIP] = {0};                                                 \
+    int64_t n = end - begin;                                                   \
+    for (int64_t i0 = 0; i0 < q->rows; i0 += ROWS) {                           \
+      int64_t last = pg_min64(q->rows, i0 + ROWS);                             \
+      T part[STRIP] = {0};                                                     \
+      for (int64_t i = i0; i < last; i++)                                      \
+        for (int64_t j = 0; j < n; j++) part[j] += g[i * q->cols + begin + j]; \
+      for (int64_t j = 0; j < n; j++) total[j] += part[j];                     \
+    }                                                                          \
+    for (int64_t j = 0; j < n; j++) out[begin + j] = (T)total[j];              \
+  }
+COLUMN_SUMS(float, f32)
+COLUMN_SUMS(double, f64)
+
+/* *out = sums of the columns of g[rows x cols]. */
+static pg_status column_sums(pg_call *c, pg_tensor *g, pg_tensor **out) {
+  if (c->recording || (g->dtype != PG_F32 && g->dtype != PG_F64))
+    return pg_do(c->ctx, out, "sum", "tl", g, 1, (int64_t[]){1});
+  pg_tensor *dense = NULL;
+  PG_TRY(pg__contiguous(c->ctx, g, &dense));
+  pg_status s = pg_tensor_new(c->ctx, (pg_dtype)g->dtype, 1, &g->shape[1], out);
+  if (s == PG_OK) {
+    columns q = {g->shape[0], g->shape[1], pg_data(dense), pg_data(*out)};
+    pg_par_for(c->ctx, q.cols, STRIP, g->dtype == PG_F32 ? column_sums_f32 : column_sums_f64, &q);
+  }
+  pg_tensor_unref(dense);
+  return s;
+}
+
+static pg_status backward_linear(pg_call *c) {
+  pg_tensor *x = c->in[0], *w = c->in[1], *g = NULL, *x2 = NULL, *gx = NULL;
+  int64_t k = w->shape[1], n = w->shape[0], rows = 1;
+  for (int i = 0; i < x->nd - 1; i++) rows *= x->shape[i];
+  pg_status s = reshaped(c, c->gout[0], 2, (int64_t[]){rows, n}, &g);
+  if (s == PG_OK && c->need[0]) {
+    s = multiply(c, g, false, w, false, 1, &gx);
+    if (s == PG_OK) s = reshaped(c, gx, x->nd, x->shape, &c->gin[0]);
+  }
+  if (s == PG_OK && c->need[1]) {
+    s = reshaped(c, x, 2, (int64_t[]){rows, k}, &x2);
+    if (s == PG_OK) s = multiply(c, g, true, x2, false, 1, &c->gin[1]);
+  }
+  if (s == PG_OK && c->need[2]) s = column_sums(c, g, &c->gin[2]);
+  pg_tensor_unref(gx);
+  pg_tensor_unref(x2);
+  pg_tensor_unref(g);
+  return s;
+}
+
+#define SAVE_BOTH (PG_SAVE_IN(0) | PG_SAVE_IN(1))
+
+const pg_op PG_AT(pg_ops_matmul)[] = {
+    {"matmul",
+     "Matrix product over the last two dims, y[.., i, j] = sum_p input[.., i, p] other[.., p, j]; "
+     "leading dims broadcast, a vector is a row on the left and a column on the right.",
+     {PG_T("input"), PG_T("other")},
+     PG_METHOD,
+     SAVE_BOTH,
+     1,
+     infer_matmul,
+     {forward_matmul},
+     backward_matmul},
+    {"mm",
+     "Product of two matrices, y[i, j] = sum_p input[i, p] mat2[p, j].",
+     {PG_T("input"), PG_T("mat2")},
+     PG_METHOD,
+     SAVE_BOTH,
+     1,
+     infer_mm,
+     {forward_matmul},
+     backward_matmul},
+    {"bmm",
+     "Product of two batches of matrices, y[b, i, j] = sum_p input[b, i, p] mat2[b, p, j].",
+     {PG_T("input"), PG_T("mat2")},
+     PG_METHOD,
+     SAVE_BOTH,
+     1,
+     infer_bmm,
+     {forward_matmul},
+     backward_matmul},
+    {"mv",
+     "Matrix times vector, y[i] = sum_p input[i, p] vec[p].",
+     {PG_T("input"), PG_T("vec")},
+     PG_METHOD,
+     SAVE_BOTH,
+     1,
+     infer_mv,
+     {forward_matmul},
+     backward_matmul},
+    {"dot",
+     "Inner product of two vectors, y = sum_p input[p] other[p].",
+     {PG_T("input"), PG_T("other")},
+     PG_METHOD,
+     SAVE_BOTH,
+     1,
+     infer_dot,
+     {forward_matmul},
+     backward_matmul},
+    {"outer|ger",
+     "Outer product of two vectors, y[i, j] = input[i] vec2[j].",
+     {PG_T("input"), PG_T("vec2")},
+     PG_METHOD,
+     SAVE_BOTH,
+     1,
+     infer_outer,
+     {forward_outer},
+     backward_outer},
+    {"addmm",
+     "beta input + alpha mat1 mat2, input broadcast to the product; beta 0 ignores input.",
+     {PG_T("input"), PG_T("mat1"), PG_T("mat2"), PG_DEF("beta", PG_FLOAT, 1),
+      PG_DEF("alpha", PG_FLOAT, 1)},
+     PG_METHOD,
+     PG_SAVE_IN(1) | PG_SAVE_IN(2),
+     1,
+     infer_addmm,
+     {forward_addmm},
+     backward_addmm},
+    {"baddbmm",
+     "beta input + alpha batch1 batch2 for batches of matrices; beta 0 ignores input.",
+     {PG_T("input"), PG_T("batch1"), PG_T("batch2"), PG_DEF("beta", PG_FLOAT, 1),
+      PG_DEF("alpha", PG_FLOAT, 1)},
+     PG_METHOD,
+     PG_SAVE_IN(1) | PG_SAVE_IN(2),
+     1,
+     infer_baddbmm,
+     {forward_addmm},
+     backward_addmm},
+    {"linear",
+     "y = input weight^T + bias over the last dim; weight is out x in.",
+     {PG_T("input"), PG_T("weight"), PG_TOPT("bias")},
+     PG_NN,
+     SAVE_BOTH,
+     1,
+     infer_linear,
+     {forward_linear},
+     backward_linear},
+    {0}};
