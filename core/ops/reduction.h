@@ -1,0 +1,198 @@
+/* What ops that reduce over dims share: shapes of results, running a fold into an output, gradients
+ * spread back over the input's shape. Relies on fold.h, chain.h. Spec: spec/ops/reduce_spec.lua. */
+#ifndef PG_OPS_REDUCTION_H
+#define PG_OPS_REDUCTION_H
+
+#include <string.h>
+
+#include "ops/chain.h"
+#include "ops/fold.h"
+
+/* Output j: in[0] without the dims of mask (or with 1 in their place), in in[0]'s memory order. */
+static inline pg_status reduction_out(pg_call *c, int j, pg_dtype dtype, unsigned mask, bool keep) {
+  const pg_tensor *x = c->in[0];
+  int64_t shape[PG_MAX_DIMS], step[PG_MAX_DIMS], stride[PG_MAX_DIMS];
+  int nd = 0;
+  bool order = !pg_is_contiguous(x) && pg_is_dense(x);
+  for (int i = 0; i < x->nd; i++) {
+    if (mask >> i & 1) {
+      if (!keep) continue;
+      shape[nd] = 1;
+      step[nd++] = 0;
+    } else {
+      shape[nd] = x->shape[i];
+      step[nd++] = x->stride[i];
+    }
+  }
+  PG_TRY(pg_out_shape(c, j, dtype, nd, shape));
+  if (!order) return PG_OK;
+  for (int i = 0; i < nd; i++) {
+    stride[i] = 1;
+    for (int k = 0; k < nd; k++)
+      if (shape[k] > 1 && step[k] < step[i]) stride[i] *= shape[k];
+  }
+  pg_out *o = &c->os[j];
+  o->strided = true;
+  memcpy(o->stride, stride, sizeof *stride * (size_t)nd);
+  return PG_OK;
+}
+
+/* Checks dims (arg 0) and declares outputs [0, n) of this dtype; keepdim is arg `keep`. */
+static inline pg_status reduction_infer(pg_call *c, int n, pg_dtype dtype, int keep) {
+  unsigned mask;
+  PG_TRY(pg_arg_dims(c, 0, c->in[0]->nd, &mask));
+  for (int j = 0; j < n; j++) PG_TRY(reduction_out(c, j, dtype, mask, c->arg[keep].i != 0));
+  return PG_OK;
+}
+
+/* PG_ESHAPE where a reduced dim has no elements. */
+static inline pg_status reduction_not_empty(pg_call *c, unsigned mask) {
+  const pg_tensor *x = c->in[0];
+  for (int i = 0; i < x->nd; i++)
+    if ((mask >> i & 1) && x->shape[i] == 0)
+      return pg_fail(c->ctx, PG_ESHAPE, "cannot reduce over dim %d of %s: it has no elements",
+                     i + 1, pg_shape_str(x).s);
+  return PG_OK;
+}
+
+static inline unsigned reduction_mask(pg_call *c, int nd) {
+  unsigned mask = 0;
+  pg_status s = pg_arg_dims(c, 0, nd, &mask);
+  PG_ASSERT(s == PG_OK);
+  (void)s;
+  return mask;
+}
+
+/* A plan with its partial results. */
+typedef struct reduction {
+  fold_plan plan;
+  fold_acc *acc;
+  size_t bytes; /* of acc where it is not room */
+  fold_acc room[96];
+} reduction;
+
+/* Plans the reduction of x over mask into an output like out. */
+static inline pg_status reduction_begin(pg_ctx *ctx, reduction *r, const pg_tensor *x,
+                                        unsigned mask, const pg_tensor *out) {
+  int64_t stride[PG_MAX_DIMS];
+  bool keep = out->nd == x->nd;
+  for (int i = 0, j = 0; i < x->nd; i++) {
+    stride[i] = 0;
+    if (!(mask >> i & 1)) stride[i] = out->stride[keep ? i : j++];
+  }
+  fold_plan_make(&r->plan, x, mask, stride);
+  r->acc = r->room;
+  r->bytes = 0;
+  if (r->plan.outputs <= 96) return PG_OK;
+  r->bytes = sizeof *r->acc * (size_t)r->plan.outputs;
+  return pg_alloc(ctx, r->bytes, (void **)&r->acc);
+}
+
+static inline void reduction_end(pg_ctx *ctx, reduction *r) {
+  if (r->bytes) pg_free(ctx, r->acc, r->bytes);
+}
+
+typedef struct reduction_store_job {
+  const fold_plan *p;
+  const fold_acc *acc;
+  bool integer; /* acc holds integers */
+  pg_dtype dtype;
+  void *out;
+} reduction_store_job;
+
+#define REDUCTION_STORE(T, F) \
+  for (int64_t i = 0; i < n; i++) ((T *)j->out)[at + i * step] = (T)acc[i].F
+
+static inline void reduction_store_range(void *arg, int64_t begin, int64_t end) {
+  const reduction_store_job *j = arg;
+  const fold_plan *p = j->p;
+  int64_t step = p->ko[0];
+  while (begin < end) {
+    int64_t run = begin / p->ksize[0], first = begin % p->ksize[0];
+    int64_t n = pg_min64(end - begin, p->ksize[0] - first);
+    int64_t at = fold_offset(run, 1, p->nk, p->ksize, p->ko) + first * step;
+    const fold_acc *acc = j->acc + begin;
+    if (j->dtype == PG_F32) REDUCTION_STORE(float, f);
+    else if (j->dtype == PG_F64) REDUCTION_STORE(double, f);
+    else if (j->dtype == PG_I64) REDUCTION_STORE(int64_t, i);
+    else REDUCTION_STORE(uint8_t, i);
+    begin += n;
+  }
+}
+
+/* out = acc, in out's dtype. */
+static inline void reduction_store(pg_ctx *ctx, const reduction *r, pg_tensor *out) {
+  reduction_store_job j = {&r->plan, r->acc, false, (pg_dtype)out->dtype, pg_data(out)};
+  pg_par_for(ctx, r->plan.outputs, 16384, reduction_store_range, &j);
+}
+
+/* g, a gradient with in[0]'s dims of mask reduced, as a tensor with all of in[0]'s dims: 1 in place
+ * of the reduced ones, or expanded over them. *out is owned. */
+static inline pg_status reduction_widen(pg_call *c, pg_tensor *g, unsigned mask, bool expand,
+                                        pg_tensor **out) {
+  const pg_meta *m = &c->meta[0];
+  int64_t shape[PG_MAX_DIMS], stride[PG_MAX_DIMS];
+  bool keep = g->nd == m->nd;
+  for (int i = 0, j = 0; i < m->nd; i++) {
+    bool reduced = mask >> i & 1;
+    shape[i] = reduced && !expand ? 1 : m->shape[i];
+    stride[i] = reduced ? 0 : g->stride[keep ? i : j++];
+  }
+  if (!c->recording) return pg_tensor_alias(c->ctx, g, m->nd, shape, stride, g->offset, out);
+  int64_t ones[PG_MAX_DIMS];
+  for (int i = 0; i < m->nd; i++) ones[i] = mask >> i & 1 ? 1 : m->shape[i];
+  pg_chain k = {.ctx = c->ctx};
+  pg_tensor *t = keep ? g : PG_STEP(&k, "view", "tl", g, m->nd, ones);
+  if (expand) t = PG_STEP(&k, "expand", "tl", t, m->nd, m->shape);
+  pg_chain_give(&k, t, out);
+  return pg_chain_end(&k);
+}
+
+/* Elements that mask reduces into one. */
+static inline int64_t reduction_count(const pg_meta *m, unsigned mask) {
+  int64_t n = 1;
+  for (int i = 0; i < m->nd; i++)
+    if (mask >> i & 1) n *= m->shape[i];
+  return n;
+}
+
+/* x with the dims of mask last, contiguous (owned): rows of reduction_count elements. */
+static inline pg_status reduction_rows(pg_ctx *ctx, pg_tensor *x, unsigned mask, pg_tensor **out) {
+  int64_t shape[PG_MAX_DIMS], stride[PG_MAX_DIMS];
+  int n = 0;
+  for (unsigned pass = 0; pass < 2; pass++)
+    for (int i = 0; i < x->nd; i++)
+      if ((mask >> i & 1) == pass) {
+        shape[n] = x->shape[i];
+        stride[n++] = x->stride[i];
+      }
+  pg_tensor *view;
+  PG_TRY(pg_tensor_alias(ctx, x, x->nd, shape, stride, x->offset, &view));
+  pg_status s = pg__contiguous(ctx, view, out);
+  pg_tensor_unref(view);
+  return s;
+}
+
+/* A new tensor of m's shape whose memory lies as reduction_rows gives it. */
+static inline pg_status reduction_new_rows(pg_ctx *ctx, const pg_meta *m, unsigned mask,
+                                           pg_tensor **out) {
+  int64_t stride[PG_MAX_DIMS], n = 1;
+  for (unsigned pass = 2; pass-- > 0;)
+    for (int i = m->nd - 1; i >= 0; i--)
+      if ((mask >> i & 1) == pass) {
+        stride[i] = n;
+        n *= m->shape[i] > 1 ? m->shape[i] : 1;
+      }
+  return pg_tensor_new_strided(ctx, (pg_dtype)m->dtype, m->nd, m->shape, stride, PG_HOST, out);
+}
+
+/* Sets dim (arg 0, PG_DIM) of a tensor with nd dims. */
+static inline int reduction_dim(pg_call *c, int nd) {
+  int dim = 0;
+  pg_status s = pg_arg_dim(c, 0, nd, &dim);
+  PG_ASSERT(s == PG_OK);
+  (void)s;
+  return dim;
+}
+
+#endif
