@@ -1,0 +1,71 @@
+-- What must hold of every op in the registry: a doc, a spec, a gradient check or the word that
+-- there is no gradient. Runs the files of spec/ops/ with a recorder in place of the helper.
+-- Relies on perigee.core and lfs. Sources: core/ops/*.c.
+
+local core = require "perigee.core"
+local lfs = require "lfs"
+
+local function nothing() end
+
+-- Name -> spec table of every H.op call in spec/ops/.
+local function specs()
+  local found = {}
+  local anything = setmetatable({}, {
+    __index = function(self) return self end, __call = function(self) return self end,
+    __len = function() return 0 end,
+  })
+  local recorder = setmetatable({op = function(name, spec) found[name] = spec end},
+    {__index = function() return anything end})
+  local env = setmetatable({
+    describe = function(_, fn) fn() end, it = nothing, pending = nothing,
+    before_each = nothing, after_each = nothing, setup = nothing, teardown = nothing,
+    require = function(name) return name == "spec.helper" and recorder or require(name) end,
+  }, {__index = _G})
+  for name in lfs.dir "spec/ops" do
+    if name:find "_spec%.lua$" then assert(loadfile("spec/ops/" .. name, "t", env))() end
+  end
+  return found
+end
+
+describe("every op", function()
+  local infos = core.op_info()
+  local found = specs()
+
+  local function missing(test)
+    local names = {}
+    for _, info in ipairs(infos) do
+      if test(info) then names[#names + 1] = info.name end
+    end
+    table.sort(names)
+    return table.concat(names, ", ")
+  end
+
+  local function spec_of(info)
+    for name in info.name:gmatch "[^|]+" do
+      local spec = found[name] or found[name .. "_"]
+      if spec then return spec end
+    end
+  end
+
+  it("has a doc of one sentence", function()
+    assert.equal("", missing(function(info) return not (info.doc and info.doc:find "%w.*%.$") end))
+  end)
+  it("has a spec", function()
+    assert.equal("", missing(function(info) return not info.hidden and not spec_of(info) end))
+  end)
+  it("has a gradient check, or says that it has no gradient", function()
+    assert.equal("", missing(function(info)
+      local spec = spec_of(info)
+      return spec and spec.nograd and not info.nodiff
+    end))
+  end)
+  it("has a name of its own", function()
+    local seen = {}
+    for _, info in ipairs(infos) do
+      for name in info.name:gmatch "[^|]+" do
+        assert.is_nil(seen[name], "two ops are named " .. name)
+        seen[name] = true
+      end
+    end
+  end)
+end)
