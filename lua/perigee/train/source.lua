@@ -1,0 +1,64 @@
+--- What `fit`, `evaluate` and `predict` read from: datasets, loaders, tables of tensors.
+-- Relies on perigee.data. Spec: spec/train/fit_spec.lua.
+
+local core = require "perigee.core"
+local blame = require "perigee.blame"
+local util = require "perigee.util"
+
+local M = {}
+
+--- Names of a batch's tensors, sorted.
+function M.fields(batch)
+  local names = {}
+  for key, value in pairs(batch) do
+    if type(key) == "string" and core.is_tensor(value) then names[#names + 1] = key end
+  end
+  table.sort(names)
+  return names
+end
+
+--- Raises that a field is missing, naming the ones there are.
+-- @param who "input 'image'"
+function M.missing(fn, who, field, batch)
+  local names = M.fields(batch)
+  local near = util.suggest(field, names)
+  blame.raise("%s: %s wants the batch field '%s', which is not there%s; fields are %s", fn, who,
+    field, near and (", did you mean '%s'?"):format(near) or "",
+    #names > 0 and table.concat(names, ", ") or "none")
+end
+
+--- How many samples a batch has.
+function M.size(batch)
+  for _, value in pairs(batch) do
+    if core.is_tensor(value) and value:dim() > 0 then return value:size(1) end
+  end
+  return 1
+end
+
+local function is_table_of_tensors(value)
+  if type(value) ~= "table" or getmetatable(value) ~= nil then return false end
+  for key, field in pairs(value) do
+    if type(key) ~= "string" or not core.is_tensor(field) then return false end
+  end
+  return next(value) ~= nil
+end
+
+--- A loader for what the script gave.
+-- @param fn name of the public function
+-- @param given a dataset, a DataLoader, or a table of tensors by field
+-- @param opt batch_size, shuffle, seed
+-- @return a DataLoader
+function M.loader(fn, given, opt)
+  local data = require "perigee.data"
+  if util.type_name(given) == "DataLoader" then return given end
+  if is_table_of_tensors(given) then given = data.TensorDataset(given) end
+  if type(given) ~= "table" or getmetatable(given) == nil then
+    blame.raise("%s: expected a dataset, a DataLoader or a table of tensors by field name, got %s",
+      fn, type(given) == "table" and "a table that holds something else"
+      or util.type_name(given))
+  end
+  return data.DataLoader(given, {batch_size = opt.batch_size, shuffle = opt.shuffle or false,
+    seed = opt.seed})
+end
+
+return M
