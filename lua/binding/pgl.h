@@ -55,13 +55,14 @@ typedef struct pgl_args {
   pgl_state *st;
   const char *fn;           /* for messages */
   const char *const *extra; /* further keys that the options table may have; NULL-ended, or NULL */
+  int last;                 /* stack index of the last argument; 0: the top */
   int options;              /* stack index of the options table; 0: none */
   int tensor_at;            /* stack index of the first tensor; 0: none */
   pg_tensor *owned[PG_MAX_IN]; /* tensors made from numbers */
   pg_tensor **list;            /* tensors of a PG_TENSORS parameter */
 } pgl_args;
 
-/* Fills c (its defaults set) from stack first..top. On failure returns false with the text in
+/* Fills c (its defaults set) from stack first..last. On failure returns false with the text in
  * st->error and owns nothing. On success call pgl_args_free after use. Pushes nothing but the
  * storage of a list. */
 bool pgl_parse(lua_State *L, pgl_args *a, int first, const pg_param *param, pg_call *c);

@@ -1,0 +1,208 @@
+/* Layers as handles. Relies on pgl.h, nn/layer.h. Spec: spec/binding/layer_spec.lua. */
+#include <string.h>
+
+#include "nn/layer.h"
+#include "pgl.h"
+
+static pg_layer *check_layer(lua_State *L) {
+  pg_layer **box = luaL_checkudata(L, 1, "perigee.layer");
+  if (!*box) luaL_error(L, "the layer was not built");
+  return *box;
+}
+
+static int layer_gc(lua_State *L) {
+  pg_layer **box = luaL_checkudata(L, 1, "perigee.layer");
+  pg_layer *l = *box;
+  *box = NULL;
+  if (l) pg_layer_unref(l);
+  return 0;
+}
+
+static const char *const layer_keys[] = {"name", NULL};
+
+/* layer_new(class, ...) */
+static int l_layer_new(lua_State *L) {
+  pgl_state *st = pgl_state_of(L);
+  const char *name = luaL_checkstring(L, 1);
+  const pg_layer_def *def = pg_layer_find(name);
+  if (!def) return luaL_error(L, "there is no layer '%s'", name);
+  pgl_args a;
+  memset(&a, 0, sizeof a);
+  a.st = st;
+  a.fn = def->name;
+  a.extra = layer_keys;
+  a.last = lua_gettop(L);
+  pg_layer **box = lua_newuserdatauv(L, sizeof *box, 0);
+  *box = NULL;
+  luaL_setmetatable(L, "perigee.layer");
+  int top = lua_gettop(L);
+  pg_call c;
+  pgl_defaults(&c, st->ctx, def->param);
+  if (!pgl_parse(L, &a, 2, def->param, &c)) return luaL_error(L, "%s", st->error);
+  pgl_check(L, pg_layer_new(st->ctx, def, &c, box));
+  lua_settop(L, top);
+  return 1;
+}
+
+/* layer_forward(h, x ..) -> y .. */
+static int l_layer_forward(lua_State *L) {
+  pg_layer *l = check_layer(L);
+  int n = lua_gettop(L) - 1;
+  pg_tensor *in[PG_MAX_IN], *out[PG_MAX_OUT] = {0};
+  int least = l->def->nin_least ? l->def->nin_least : l->def->nin;
+  if (n < least || n > l->def->nin)
+    return luaL_error(L, "%s: expected %d input%s, got %d", l->def->name, least,
+                      least == 1 ? "" : "s", n);
+  for (int i = 0; i < n; i++) {
+    pgl_box *b = pgl_to_box(L, i + 2);
+    if (!b || !b->t)
+      return luaL_error(L, "%s: input %d: expected a tensor, got %s", l->def->name, i + 1,
+                        b ? "a released tensor" : luaL_typename(L, i + 2));
+    in[i] = b->t;
+  }
+  pgl_box *box[PG_MAX_OUT];
+  for (int j = 0; j < l->def->nout; j++) box[j] = pgl_box_new(L, true);
+  pg_status s = pg_layer_forward(l, n, in, out);
+  if (s == PG_ENOMEM && !pgl_state_of(L)->injecting) {
+    lua_gc(L, LUA_GCCOLLECT);
+    s = pg_layer_forward(l, n, in, out);
+  }
+  pgl_check(L, s);
+  for (int j = 0; j < l->def->nout; j++) box[j]->t = out[j];
+  pgl_pressure(L, pgl_state_of(L));
+  return l->def->nout;
+}
+
+static int find_slot(lua_State *L, const pg_layer *l, const char *name) {
+  for (int i = 0; i < PG_MAX_SLOT && l->def->slot[i].name; i++)
+    if (strcmp(l->def->slot[i].name, name) == 0) return i;
+  return luaL_error(L, "%s has no parameter or buffer '%s'", l->def->name, name);
+}
+
+/* layer_slots(h) -> {{name=, kind=}} */
+static int l_layer_slots(lua_State *L) {
+  const pg_layer *l = check_layer(L);
+  lua_newtable(L);
+  for (int i = 0; i < PG_MAX_SLOT && l->def->slot[i].name; i++) {
+    lua_createtable(L, 0, 2);
+    lua_pushstring(L, l->def->slot[i].name);
+    lua_setfield(L, -2, "name");
+    lua_pushstring(L, l->def->slot[i].kind == PG_SLOT_PARAM ? "param" : "buffer");
+    lua_setfield(L, -2, "kind");
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
+static int l_layer_get(lua_State *L) {
+  pg_layer *l = check_layer(L);
+  pgl_push(L, l->slot[find_slot(L, l, luaL_checkstring(L, 2))]);
+  return 1;
+}
+
+/* layer_set(h, slot, tensor or nil) */
+static int l_layer_set(lua_State *L) {
+  pg_layer *l = check_layer(L);
+  int i = find_slot(L, l, luaL_checkstring(L, 2));
+  pg_tensor *t = lua_isnil(L, 3) ? NULL : pgl_check_tensor(L, 3);
+  if (t && l->slot[i] && !pg_same_shape(t, l->slot[i]))
+    return luaL_error(L, "%s.%s: expected %s, got %s", l->def->name, l->def->slot[i].name,
+                      pg_shape_str(l->slot[i]).s, pg_shape_str(t).s);
+  if (t) t->is_param = true;
+  pg_tensor_ref(t);
+  pg_tensor_unref(l->slot[i]);
+  l->slot[i] = t;
+  return 0;
+}
+
+static int find_arg(lua_State *L, const pg_layer *l, const char *name) {
+  int i = pg_layer_arg(l->def, name);
+  if (i < 0) luaL_error(L, "%s has no argument '%s'", l->def->name, name);
+  return i;
+}
+
+static int l_layer_arg(lua_State *L) {
+  pg_layer *l = check_layer(L);
+  int i = find_arg(L, l, luaL_checkstring(L, 2));
+  pgl_push_arg(L, &l->def->param[i], &l->arg[i]);
+  return 1;
+}
+
+static int l_layer_args(lua_State *L) {
+  pg_layer *l = check_layer(L);
+  lua_newtable(L);
+  for (int i = 0; l->def->param[i].kind != PG_END; i++) {
+    pgl_push_arg(L, &l->def->param[i], &l->arg[i]);
+    lua_setfield(L, -2, l->def->param[i].name);
+  }
+  return 1;
+}
+
+/* layer_set_arg(h, name, value): numbers, booleans and words */
+static int l_layer_set_arg(lua_State *L) {
+  pgl_state *st = pgl_state_of(L);
+  pg_layer *l = check_layer(L);
+  int i = find_arg(L, l, luaL_checkstring(L, 2));
+  pg_param one[PG_MAX_PARAM];
+  memset(one, 0, sizeof one);
+  one[0] = l->def->param[i];
+  if (one[0].kind == PG_INTS || one[0].kind == PG_SHAPE || one[0].kind == PG_STRING)
+    return luaL_error(L, "%s.%s cannot be changed", l->def->name, one[0].name);
+  pgl_args a;
+  memset(&a, 0, sizeof a);
+  a.st = st;
+  a.fn = l->def->name;
+  lua_settop(L, 3);
+  pg_call c;
+  pgl_defaults(&c, st->ctx, one);
+  if (!pgl_parse(L, &a, 3, one, &c)) return luaL_error(L, "%s", st->error);
+  l->arg[i] = c.arg[0];
+  return 0;
+}
+
+static int l_layer_train(lua_State *L) {
+  check_layer(L)->training = lua_toboolean(L, 2);
+  return 0;
+}
+
+/* layers() -> {{name=, doc=, lua=, params=, slots=}} */
+static int l_layers(lua_State *L) {
+  lua_newtable(L);
+  const pg_layer_def *def;
+  for (int i = 0; (def = pg_layer_def_at(i)); i++) {
+    lua_createtable(L, 0, 5);
+    lua_pushstring(L, def->name);
+    lua_setfield(L, -2, "name");
+    lua_pushstring(L, def->doc);
+    lua_setfield(L, -2, "doc");
+    if (def->lua) {
+      lua_pushstring(L, def->lua);
+      lua_setfield(L, -2, "lua");
+    }
+    pgl_push_params(L, def->param);
+    lua_setfield(L, -2, "params");
+    lua_pushinteger(L, def->nin);
+    lua_setfield(L, -2, "inputs");
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
+void pgl_open_layer(lua_State *L) {
+  luaL_newmetatable(L, "perigee.layer");
+  lua_pushcfunction(L, layer_gc);
+  lua_setfield(L, -2, "__gc");
+  lua_pop(L, 1);
+  static const luaL_Reg functions[] = {{"layer_new", l_layer_new},
+                                       {"layer_forward", l_layer_forward},
+                                       {"layer_slots", l_layer_slots},
+                                       {"layer_get", l_layer_get},
+                                       {"layer_set", l_layer_set},
+                                       {"layer_arg", l_layer_arg},
+                                       {"layer_args", l_layer_args},
+                                       {"layer_set_arg", l_layer_set_arg},
+                                       {"layer_train", l_layer_train},
+                                       {"layers", l_layers},
+                                       {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
+}

@@ -1,0 +1,282 @@
+/* One closure for all ops: parsed by the descriptor, run by pg_apply, boxed. Also backward and
+ * grad. Relies on pgl.h. Spec: spec/binding/op_spec.lua. */
+#include <stdio.h>
+#include <string.h>
+
+#include "pgl.h"
+
+enum {
+  PGL_PLAIN = 0,
+  PGL_INPLACE = 1,
+  PGL_UNARY = 2
+}; /* PGL_UNARY: metamethods pass the operand twice */
+
+static const char *const creation_keys[] = {"requires_grad", NULL};
+
+static int raise_text(lua_State *L, const char *text) { return luaL_error(L, "%s", text); }
+
+/* Upvalues: op, state, mode, name. */
+static int call_op(lua_State *L) {
+  const pg_op *op = lua_touserdata(L, lua_upvalueindex(1));
+  pgl_state *st = lua_touserdata(L, lua_upvalueindex(2));
+  int mode = (int)lua_tointeger(L, lua_upvalueindex(3));
+  if (mode & PGL_UNARY) lua_settop(L, 1);
+  bool inplace = mode & PGL_INPLACE;
+  pgl_args a;
+  memset(&a, 0, sizeof a);
+  a.st = st;
+  a.fn = lua_tostring(L, lua_upvalueindex(4));
+  bool creates = op->param[0].kind != PG_TENSOR && op->param[0].kind != PG_TENSORS;
+  if (creates) a.extra = creation_keys;
+  luaL_checkstack(L, 16, NULL);
+  pg_call c;
+  pg_call_init(&c, st->ctx, op);
+  c.inplace = inplace;
+  pgl_box *box[PG_MAX_OUT];
+  a.last = lua_gettop(L);
+  if (!inplace) /* boxes before anything is owned */
+    for (int j = 0; j < op->nout; j++) box[j] = pgl_box_new(L, true);
+  int top = lua_gettop(L);
+  if (!pgl_parse(L, &a, 1, op->param, &c)) return raise_text(L, st->error);
+  bool on = false;
+  if (creates && a.options) { /* no tensor parameters: nothing is owned yet */
+    lua_getfield(L, a.options, "requires_grad");
+    on = lua_toboolean(L, -1);
+  }
+  pg_status s = pg_apply(&c);
+  if (s == PG_ENOMEM && !st->injecting) {
+    for (int j = 0; j < PG_MAX_OUT; j++) c.out[j] = NULL;
+    lua_gc(L, LUA_GCCOLLECT);
+    s = pg_apply(&c);
+  }
+  pgl_args_free(&a);
+  if (s != PG_OK) return raise_text(L, pg_error(st->ctx));
+  if (inplace) {
+    pg_tensor_unref(c.out[0]);
+    lua_pushvalue(L, a.tensor_at ? a.tensor_at : 1);
+    return 1;
+  }
+  lua_settop(L, top);
+  for (int j = 0; j < c.nout; j++) {
+    if (on) pg_tensor_requires_grad(c.out[j], true);
+    box[j]->t = c.out[j];
+  }
+  lua_pop(L, op->nout - c.nout);
+  pgl_pressure(L, st);
+  return c.nout;
+}
+
+static void push_op(lua_State *L, pgl_state *st, const pg_op *op, int mode, const char *name) {
+  lua_pushlightuserdata(L, (void *)op);
+  lua_pushlightuserdata(L, st);
+  lua_pushinteger(L, mode);
+  lua_pushstring(L, name);
+  lua_pushcclosure(L, call_op, 4);
+}
+
+/* Puts the function on top under name into the table at `ops`, and at `methods` for methods. [-1,
+ * +0] */
+static void publish(lua_State *L, const pg_op *op, const char *name, int ops, int methods) {
+  if (op->flags & PG_METHOD) {
+    lua_pushvalue(L, -1);
+    lua_setfield(L, methods, name);
+  }
+  lua_setfield(L, ops, name);
+}
+
+static void open_ops(lua_State *L, pgl_state *st, int ops, int methods) {
+  const pg_op *const *tables = pg_op_tables(st->ctx->level);
+  char name[64], inplace[72];
+  for (int k = 0; tables[k]; k++)
+    for (const pg_op *op = tables[k]; op->name; op++)
+      for (int i = 0; pg_op_name(op, i, name, sizeof name); i++) {
+        size_t n = strlen(name);
+        if (op->flags & PG_INPLACE_ONLY) {
+          snprintf(inplace, sizeof inplace, "%s%s", name, name[n - 1] == '_' ? "" : "_");
+          push_op(L, st, op, PGL_INPLACE, inplace);
+          publish(L, op, inplace, ops, methods);
+          continue;
+        }
+        push_op(L, st, op, PGL_PLAIN, name);
+        publish(L, op, name, ops, methods);
+        if (!(op->flags & PG_INPLACE)) continue;
+        snprintf(inplace, sizeof inplace, "%s_", name);
+        push_op(L, st, op, PGL_INPLACE, inplace);
+        publish(L, op, inplace, ops, methods);
+      }
+}
+
+static void open_operators(lua_State *L, pgl_state *st, int meta) {
+  static const struct {
+    const char *event, *op;
+    int mode;
+  } table[] = {{"__add", "add", 0},           {"__sub", "sub", 0},
+               {"__mul", "mul", 0},           {"__div", "div", 0},
+               {"__mod", "remainder", 0},     {"__pow", "pow", 0},
+               {"__idiv", "floor_divide", 0}, {"__unm", "neg", PGL_UNARY},
+               {"__band", "bitwise_and", 0},  {"__bor", "bitwise_or", 0},
+               {"__bxor", "bitwise_xor", 0},  {"__bnot", "bitwise_not", PGL_UNARY}};
+  for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+    const pg_op *op = pg_op_find(st->ctx, table[i].op);
+    if (!op) continue;
+    push_op(L, st, op, table[i].mode, table[i].op);
+    lua_setfield(L, meta, table[i].event);
+  }
+}
+
+static void set_flag(lua_State *L, const char *name, bool on) {
+  lua_pushboolean(L, on);
+  lua_setfield(L, -2, name);
+}
+
+/* -> list of {name=, names=, doc=, params=, flags ..} of every op */
+static int l_op_info(lua_State *L) {
+  pg_ctx *ctx = pgl_ctx(L);
+  lua_newtable(L);
+  const pg_op *op;
+  for (int i = 0; (op = pg_op_at(ctx, i)); i++) {
+    char name[64];
+    lua_newtable(L);
+    lua_newtable(L);
+    for (int k = 0; pg_op_name(op, k, name, sizeof name); k++) {
+      lua_pushstring(L, name);
+      lua_rawseti(L, -2, k + 1);
+    }
+    lua_setfield(L, -2, "names");
+    pg_op_name(op, 0, name, sizeof name);
+    lua_pushstring(L, name);
+    lua_setfield(L, -2, "name");
+    lua_pushstring(L, op->doc);
+    lua_setfield(L, -2, "doc");
+    pgl_push_params(L, op->param);
+    lua_setfield(L, -2, "params");
+    set_flag(L, "method", op->flags & PG_METHOD);
+    set_flag(L, "nn", op->flags & PG_NN);
+    set_flag(L, "linalg", op->flags & PG_LINALG);
+    set_flag(L, "init", op->flags & PG_INIT);
+    set_flag(L, "nodiff", (op->flags & PG_NODIFF) || !op->backward);
+    set_flag(L, "random", op->flags & PG_RANDOM);
+    set_flag(L, "inplace", op->flags & PG_INPLACE);
+    set_flag(L, "inplace_only", op->flags & PG_INPLACE_ONLY);
+    set_flag(L, "hidden", op->flags & PG_HIDDEN);
+    lua_pushinteger(L, op->nout);
+    lua_setfield(L, -2, "outputs");
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
+static bool option(lua_State *L, int idx, const char *name, bool otherwise) {
+  if (!lua_istable(L, idx)) return otherwise;
+  lua_getfield(L, idx, name);
+  bool on = lua_isnil(L, -1) ? otherwise : lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return on;
+}
+
+/* backward(t [, gradient] [, {retain_graph=, create_graph=, gradient=}]) */
+static int l_backward(lua_State *L) {
+  pgl_state *st = pgl_state_of(L);
+  pg_tensor *root = pgl_check_tensor(L, 1), *grad = NULL;
+  int options = lua_gettop(L) >= 3 ? 3 : 2;
+  if (pgl_to_box(L, 2)) grad = pgl_check_tensor(L, 2);
+  if (lua_istable(L, options)) {
+    static const char *const keys[] = {"retain_graph", "create_graph", "gradient"};
+    lua_pushnil(L);
+    while (lua_next(L, options)) {
+      const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
+      bool known = false;
+      for (int i = 0; i < 3; i++) known = known || strcmp(key, keys[i]) == 0;
+      const char *near = known ? NULL : pgl_nearest(key, keys, 3);
+      if (!known)
+        return luaL_error(L, "backward: unknown option '%s'%s%s%s", key,
+                          near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+      lua_pop(L, 1);
+    }
+    lua_getfield(L, options, "gradient");
+    if (!lua_isnil(L, -1)) grad = pgl_check_tensor(L, -1);
+    lua_pop(L, 1);
+  } else if (!lua_isnoneornil(L, options) && !pgl_to_box(L, options)) {
+    return luaL_error(L, "backward: expected a gradient or options, got %s",
+                      luaL_typename(L, options));
+  }
+  pgl_check(L, pg_backward(st->ctx, root, grad, option(L, options, "retain_graph", false),
+                           option(L, options, "create_graph", false)));
+  pgl_pressure(L, st);
+  return 0;
+}
+
+/* Reads a tensor or a list of tensors at idx into an array that lies on the stack. [-0, +1] */
+static pg_tensor **check_tensors(lua_State *L, int idx, int *n) {
+  if (pgl_to_box(L, idx)) {
+    pg_tensor **list = lua_newuserdatauv(L, sizeof *list, 0);
+    list[0] = pgl_check_tensor(L, idx);
+    *n = 1;
+    return list;
+  }
+  luaL_checktype(L, idx, LUA_TTABLE);
+  *n = (int)lua_rawlen(L, idx);
+  pg_tensor **list = lua_newuserdatauv(L, sizeof *list * (size_t)(*n ? *n : 1), 0);
+  for (int i = 0; i < *n; i++) {
+    lua_rawgeti(L, idx, i + 1);
+    list[i] = pgl_check_tensor(L, -1);
+    lua_pop(L, 1);
+  }
+  return list;
+}
+
+/* grad(outputs, inputs [, {grad_outputs=, retain_graph=, create_graph=}]) -> list of tensors
+ * (false: none) */
+static int l_grad(lua_State *L) {
+  pgl_state *st = pgl_state_of(L);
+  lua_settop(L, 3);
+  int nroot, ninput, ngrad = 0;
+  pg_tensor **root = check_tensors(L, 1, &nroot), **input = check_tensors(L, 2, &ninput);
+  pg_tensor **grad = NULL;
+  if (lua_istable(L, 3)) {
+    lua_getfield(L, 3, "grad_outputs");
+    if (!lua_isnil(L, -1)) grad = check_tensors(L, lua_gettop(L), &ngrad);
+    if (grad && ngrad != nroot)
+      return luaL_error(L, "grad: %d outputs but %d grad_outputs", nroot, ngrad);
+  }
+  bool create = option(L, 3, "create_graph", false);
+  pg_tensor **result = lua_newuserdatauv(L, sizeof *result * (size_t)(ninput ? ninput : 1), 0);
+  lua_createtable(L, ninput, 0);
+  pgl_box **box = lua_newuserdatauv(L, sizeof *box * (size_t)(ninput ? ninput : 1), 0);
+  for (int i = 0; i < ninput; i++) {
+    box[i] = pgl_box_new(L, true);
+    lua_rawseti(L, -3, i + 1);
+  }
+  pgl_check(L, pg_grad(st->ctx, nroot, root, grad, ninput, input,
+                       option(L, 3, "retain_graph", create), create, result));
+  lua_pop(L, 1);
+  for (int i = 0; i < ninput; i++) {
+    box[i]->t = result[i];
+    if (result[i]) continue;
+    lua_pushboolean(L, false);
+    lua_rawseti(L, -2, i + 1);
+  }
+  pgl_pressure(L, st);
+  return 1;
+}
+
+void pgl_open_op(lua_State *L) {
+  pgl_state *st = pgl_state_of(L);
+  int module = lua_gettop(L);
+  lua_newtable(L);
+  int ops = lua_gettop(L);
+  lua_getfield(L, module, "Tensor");
+  open_ops(L, st, ops, lua_gettop(L));
+  lua_pop(L, 1);
+  luaL_getmetatable(L, "perigee.tensor");
+  open_operators(L, st, lua_gettop(L));
+  lua_pop(L, 1);
+  lua_setfield(L, module, "ops");
+  static const luaL_Reg functions[] = {
+      {"op_info", l_op_info}, {"backward", l_backward}, {"grad", l_grad}, {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
+  lua_getfield(L, module, "Tensor");
+  lua_pushcfunction(L, l_backward);
+  lua_setfield(L, -2, "backward");
+  lua_pop(L, 1);
+}
