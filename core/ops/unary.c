@@ -72,7 +72,7 @@ static pg_status fused(pg_call *c, pg_tensor *saved, int cost, const pg_loop *lo
 /* --- floating functions ---------------------------------------------------------------------- */
 
 FORWARD(exp, 8, V1(exp, a))
-FUSED(exp, out, 1, a *b, "g * y")
+FUSED(exp, out, 1, (a * b), "g * y")
 FORWARD(exp2, 16, M1(exp2, a))
 FORMULA(exp2, "g * y * 0.69314718055994531")
 FORWARD(expm1, 8, V1(expm1, a))
@@ -90,7 +90,7 @@ FUSED(sqrt, out, 2, a / (2 * b), "g / (2 * y)")
 FORWARD(rsqrt, 6, 1 / M1(sqrt, a))
 FUSED(rsqrt, out, 2, (T)-0.5 * a * b * b * b, "-0.5 * g * (y * y * y)")
 FORWARD(reciprocal, 2, 1 / a)
-FUSED(reciprocal, out, 1, -a *b *b, "-g * y * y")
+FUSED(reciprocal, out, 1, (-a * b * b), "-g * y * y")
 FORWARD(tan, 30, M1(tan, a))
 FORMULA(tan, "g * (1 + y * y)")
 FORWARD(asin, 30, M1(asin, a))
@@ -104,7 +104,7 @@ FORMULA(sinh, "g * cosh(x)")
 FORWARD(cosh, 30, M1(cosh, a))
 FORMULA(cosh, "g * sinh(x)")
 FORWARD(tanh, 10, V1(tanh, a))
-FUSED(tanh, out, 1, a *(1 - b * b), "g * (1 - y * y)")
+FUSED(tanh, out, 1, (a * (1 - b * b)), "g * (1 - y * y)")
 FORWARD(asinh, 40, M1(asinh, a))
 FORMULA(asinh, "g * rsqrt(x * x + 1)")
 FORWARD(acosh, 40, M1(acosh, a))
@@ -116,10 +116,10 @@ FORMULA(erf, "g * 1.12837916709551257 * exp(-(x * x))")
 FORWARD(erfc, 40, V1(erfc, a))
 FORMULA(erfc, "-g * 1.12837916709551257 * exp(-(x * x))")
 FORWARD(sigmoid, 8, V1(sigmoid, a))
-FUSED(sigmoid, out, 1, a *(1 - b) * b, "g * (1 - y) * y")
-FORWARD(deg2rad, 1, a *(T)0.017453292519943295)
+FUSED(sigmoid, out, 1, (a * (1 - b) * b), "g * (1 - y) * y")
+FORWARD(deg2rad, 1, (a * (T)0.017453292519943295))
 FORMULA(deg2rad, "g * 0.017453292519943295")
-FORWARD(rad2deg, 1, a *(T)57.29577951308232)
+FORWARD(rad2deg, 1, (a * (T)57.29577951308232))
 FORMULA(rad2deg, "g * 57.29577951308232")
 FORWARD(frac, 2, a - M1(trunc, a))
 
@@ -147,8 +147,9 @@ FORMULA(sin, "g * cos(x)")
 FORMULA(cos, "-g * sin(x)")
 
 /* logit(x, eps): log(x / (1 - x)), x moved into [eps, 1 - eps] first. */
+#define BOUNDED(x, lo, hi) ((x) < (lo) ? (lo) : (x) > (hi) ? (hi) : (x))
 PG_REAL1(logit_loop, V1(log, a / (1 - a)))
-PG_REAL1(logit_eps_loop, V1(log, (a < p ? p : a > q ? q : a) / (1 - (a < p ? p : a > q ? q : a))))
+PG_REAL1(logit_eps_loop, V1(log, BOUNDED(a, p, q) / (1 - BOUNDED(a, p, q))))
 static pg_status logit_infer(pg_call *c) {
   if (c->arg[0].set && !(c->arg[0].f >= 0 && c->arg[0].f <= 0.5))
     return pg_fail(c->ctx, PG_EVALUE, "argument 'eps': expected 0 to 0.5, got %g", c->arg[0].f);
@@ -182,10 +183,10 @@ static pg_status logit_backward(pg_call *c) {
 
 #define WRAP(x) ((int64_t)(x)) /* from uint64_t: two's complement */
 NUMERIC(abs, 1, M1(fabs, a), a < 0 ? WRAP(0 - (uint64_t)a) : a, a)
-FUSED(abs, in, 1, a *(T)((b > 0) - (b < 0)), "g * sign(x)")
+FUSED(abs, in, 1, (a * (T)((b > 0) - (b < 0))), "g * sign(x)")
 NUMERIC(neg, 1, -a, WRAP(0 - (uint64_t)a), 0 - a)
 FORMULA(neg, "-g")
-NUMERIC(square, 1, a *a, WRAP((uint64_t)a *(uint64_t)a), a *a)
+NUMERIC(square, 1, (a * a), WRAP(((uint64_t)a * (uint64_t)a)), (a * a))
 FUSED(square, in, 1, 2 * a * b, "2 * g * x")
 NUMERIC(sign, 1, (T)((a > 0) - (a < 0)), (a > 0) - (a < 0), a != 0)
 NUMERIC(positive, 1, a, a, a)
@@ -195,7 +196,7 @@ NUMERIC(trunc, 1, M1(trunc, a), a, a)
 NUMERIC(round, 1, M1(rint, a), a, a)
 
 /* round(x, decimals): half to even at that decimal. */
-PG_REAL1(round_up, M1(rint, a *p) / p)
+PG_REAL1(round_up, M1(rint, (a * p)) / p)
 PG_REAL1(round_down, M1(rint, a / p) * p)
 static pg_status round_to(pg_call *c) {
   int64_t decimals = c->arg[0].i;
@@ -232,12 +233,12 @@ FORMULA(nan_to_num, "where(isfinite(x), g, 0)")
 
 /* --- tests ------------------------------------------------------------------------------------ */
 
-/* TEST(isnan, a != a, 0): real for floating elements, whole for the others. */
-#define TEST(name, real, whole)                                      \
+/* TEST(isnan, a != a, 0, 0): the tests for floating elements, int64 and uint8. */
+#define TEST(name, real, i64, u8)                                    \
   PG_MAP1(name##_f32, uint8_t, float, real)                          \
   PG_MAP1(name##_f64, uint8_t, double, real)                         \
-  PG_MAP1(name##_i64, uint8_t, int64_t, ((void)a, whole))            \
-  PG_MAP1(name##_u8, uint8_t, uint8_t, ((void)a, whole))             \
+  PG_MAP1(name##_i64, uint8_t, int64_t, ((void)a, i64))              \
+  PG_MAP1(name##_u8, uint8_t, uint8_t, ((void)a, u8))                \
   static pg_status name##_forward(pg_call *c) {                      \
     static const pg_loop loop[PG_NDTYPES] = {[PG_F32] = name##_f32,  \
                                              [PG_F64] = name##_f64,  \
@@ -246,13 +247,13 @@ FORMULA(nan_to_num, "where(isfinite(x), g, 0)")
                                              [PG_BOOL] = name##_u8}; \
     return pg__map(c, 1, 1, loop, NULL);                             \
   }
-TEST(isnan, a != a, 0)
-TEST(isinf, M1(fabs, a) == (T)INFINITY, 0)
-TEST(isfinite, M1(fabs, a) < (T)INFINITY, 1)
-TEST(isposinf, a == (T)INFINITY, 0)
-TEST(isneginf, a == -(T)INFINITY, 0)
-TEST(signbit, signbit(a) != 0, (int64_t)a < 0)
-TEST(logical_not, a == 0, a == 0)
+TEST(isnan, a != a, 0, 0)
+TEST(isinf, M1(fabs, a) == (T)INFINITY, 0, 0)
+TEST(isfinite, M1(fabs, a) < (T)INFINITY, 1, 1)
+TEST(isposinf, a == (T)INFINITY, 0, 0)
+TEST(isneginf, a == -(T)INFINITY, 0, 0)
+TEST(signbit, signbit(a) != 0, a < 0, 0)
+TEST(logical_not, a == 0, a == 0, a == 0)
 
 /* --- clamp ------------------------------------------------------------------------------------ */
 
