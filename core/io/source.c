@@ -36,7 +36,9 @@ static pg_status gzip_read(pg_source *s, void *buf, size_t n, size_t *got) {
     if (code == Z_MEM_ERROR) return pg_fail(s->ctx, PG_ENOMEM, "%s: out of memory", s->name);
     if (code == Z_ERRNO) return pg_fail(s->ctx, PG_EIO, "%s: %s", s->name, strerror(errno));
     if (code != Z_OK) {
-      return pg_fail(s->ctx, PG_EFORMAT, "%s: damaged gzip stream: %s", s->name, text);
+      const char *reason = strstr(text, ": "); /* behind "<fd:3>" */
+      return pg_fail(s->ctx, PG_EFORMAT, "%s: damaged gzip stream: %s", s->name,
+                     reason == NULL ? text : reason + 2);
     }
     if (r <= 0) break;
     *got += (size_t)r;

@@ -361,11 +361,10 @@ static pg_status check(pg_ctx *ctx, const char *path, const pg_bundle *b) {
       return pg_fail(ctx, PG_ESHAPE, "%s: a table has rows and columns, the tensor is %s", path,
                      pg_shape_str(t).s);
     }
-    if (t->nd != 1 || t->shape[0] != first->shape[0]) {
-      return pg_fail(
-          ctx, PG_ESHAPE,
-          "%s: columns are tensors of one dim and one length: '%.60s' is %s, '%.60s' is %s", path,
-          b->entry[0].name, pg_shape_str(first).s, b->entry[i].name, pg_shape_str(t).s);
+    if (t->nd != 1 || first->nd != 1 || t->shape[0] != first->shape[0]) {
+      return pg_fail(ctx, PG_ESHAPE,
+                     "%s: columns are tensors of one dim and one length, '%.100s' is %s%s", path,
+                     b->entry[i].name, pg_shape_str(t).s, i == 0 ? "" : " unlike those before it");
     }
   }
   return PG_OK;

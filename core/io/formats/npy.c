@@ -27,8 +27,9 @@ typedef struct scanner {
 } scanner;
 
 static pg_status malformed(scanner *in, const char *what) {
-  return pg_fail(in->s->ctx, PG_EFORMAT, "%s: malformed npy header: %s expected at '%.20s'",
-                 in->s->name, what, in->at);
+  int n = (int)strcspn(in->at, "\n");
+  return pg_fail(in->s->ctx, PG_EFORMAT, "%s: malformed npy header: %s expected at '%.*s'",
+                 in->s->name, what, n < 20 ? n : 20, in->at);
 }
 
 static void skip_space(scanner *in) {
