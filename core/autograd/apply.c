@@ -313,6 +313,17 @@ pg_status pg_apply(pg_call *c) {
   return s;
 }
 
+/* Number of `word` among choices "a|b|c", or -1. */
+static int64_t word_number(const char *choices, const char *word) {
+  size_t n = strlen(word);
+  for (int64_t k = 0; choices; k++) {
+    size_t len = strcspn(choices, "|");
+    if (len == n && memcmp(choices, word, n) == 0) return k;
+    choices = choices[len] ? choices + len + 1 : NULL;
+  }
+  return -1;
+}
+
 pg_status pg_do(pg_ctx *ctx, pg_tensor **out, const char *name, const char *fmt, ...) {
   if (out) *out = NULL;
   bool inplace;
@@ -345,6 +356,10 @@ pg_status pg_do(pg_ctx *ctx, pg_tensor **out, const char *name, const char *fmt,
       break;
     case 's':
       a->s = va_arg(ap, const char *);
+      if (p->kind == PG_ENUM) {
+        a->i = word_number(p->choices, a->s);
+        PG_ASSERT(a->i >= 0);
+      }
       break;
     case 'l': {
       a->n = (short)va_arg(ap, int);

@@ -1,0 +1,79 @@
+/* Pooling: maxima, means, power means, over windows or adaptive. Relies on layer.h and the pooling
+ * ops.
+ * Spec: spec/nn/layers_spec.lua. */
+#include "nn/layer.h"
+
+#define MAX_POOL(dims, doc_shape)                                                                  \
+  {                                                                                                \
+    .name = "MaxPool" dims,                                                                        \
+    .doc =                                                                                         \
+        "Maximum of each window of x " doc_shape "; stride is kernel_size where it is not given.", \
+    .show = "kernel_size={kernel_size}, stride={stride}, padding={padding}, "                      \
+            "dilation={dilation}, ceil_mode={ceil_mode}",                                          \
+    .param = {PG_REQ("kernel_size", PG_INTS),       PG_OPT("stride", PG_INTS),                     \
+              PG_DEF("padding", PG_INTS, 0),        PG_DEF("dilation", PG_INTS, 1),                \
+              PG_DEF("return_indices", PG_FLAG, 0), PG_DEF("ceil_mode", PG_FLAG, 0)},              \
+    .nin = 1, .nout = 1, .check = stride_is_kernel, .op = "max_pool" dims                          \
+  }
+#define ADAPTIVE(kind, op_kind, dims, doc_shape)                                              \
+  {                                                                                           \
+    .name = "Adaptive" kind "Pool" dims,                                                      \
+    .doc = kind " pooling of x " doc_shape " with windows that give output_size.",            \
+    .show = "output_size={output_size}", .param = {PG_REQ("output_size", PG_INTS)}, .nin = 1, \
+    .nout = 1, .op = "adaptive_" op_kind "_pool" dims                                         \
+  }
+#define LP_POOL(dims, doc_shape)                                                      \
+  {                                                                                   \
+    .name = "LPPool" dims,                                                            \
+    .doc = "(sum of x^norm_type)^(1/norm_type) over each window of x " doc_shape ".", \
+    .show = "norm_type={norm_type}, kernel_size={kernel_size}, stride={stride}, "     \
+            "ceil_mode={ceil_mode}",                                                  \
+    .param = {PG_REQ("norm_type", PG_FLOAT), PG_REQ("kernel_size", PG_INTS),          \
+              PG_OPT("stride", PG_INTS), PG_DEF("ceil_mode", PG_FLAG, 0)},            \
+    .nin = 1, .nout = 1, .check = stride_is_kernel, .op = "lp_pool" dims              \
+  }
+
+/* A stride that was not given is written down, so that a layer shows it. */
+static pg_status stride_is_kernel(pg_layer *l) {
+  int stride = pg_layer_arg(l->def, "stride");
+  if (!l->arg[stride].set) l->arg[stride] = *pg_layer_value(l, "kernel_size");
+  int indices = pg_layer_arg(l->def, "return_indices");
+  if (indices >= 0 && l->arg[indices].i)
+    return pg_fail(l->ctx, PG_EUNSUPPORTED,
+                   "argument 'return_indices': a layer gives maxima only; call "
+                   "nn.functional for indices");
+  return PG_OK;
+}
+
+const pg_layer_def pg_layers_pool[] = {
+    MAX_POOL("1d", "[n x c x length]"),
+    MAX_POOL("2d", "[n x c x h x w]"),
+    {.name = "AvgPool1d",
+     .doc = "Mean of each window of x [n x c x length]; stride is kernel_size where it is not "
+            "given.",
+     .show = "kernel_size={kernel_size*1}, stride={stride*1}, padding={padding*1}",
+     .param = {PG_REQ("kernel_size", PG_INTS), PG_OPT("stride", PG_INTS),
+               PG_DEF("padding", PG_INTS, 0), PG_DEF("ceil_mode", PG_FLAG, 0),
+               PG_DEF("count_include_pad", PG_FLAG, 1)},
+     .nin = 1,
+     .nout = 1,
+     .check = stride_is_kernel,
+     .op = "avg_pool1d"},
+    {.name = "AvgPool2d",
+     .doc =
+         "Mean of each window of x [n x c x h x w]; stride is kernel_size where it is not given.",
+     .show = "kernel_size={kernel_size}, stride={stride}, padding={padding}",
+     .param = {PG_REQ("kernel_size", PG_INTS), PG_OPT("stride", PG_INTS),
+               PG_DEF("padding", PG_INTS, 0), PG_DEF("ceil_mode", PG_FLAG, 0),
+               PG_DEF("count_include_pad", PG_FLAG, 1), PG_OPT("divisor_override", PG_INT)},
+     .nin = 1,
+     .nout = 1,
+     .check = stride_is_kernel,
+     .op = "avg_pool2d"},
+    LP_POOL("1d", "[n x c x length]"),
+    LP_POOL("2d", "[n x c x h x w]"),
+    ADAPTIVE("Avg", "avg", "1d", "[n x c x length]"),
+    ADAPTIVE("Avg", "avg", "2d", "[n x c x h x w]"),
+    ADAPTIVE("Max", "max", "1d", "[n x c x length]"),
+    ADAPTIVE("Max", "max", "2d", "[n x c x h x w]"),
+    {0}};
