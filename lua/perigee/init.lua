@@ -1,0 +1,65 @@
+--- Perigee: tensors, gradients and training for Lua 5.4.
+-- `local pg = require "perigee"` gives every tensor function; nn, optim, data and the other rooms load at first use.
+
+local core = require "perigee.core"
+local tensor = require "perigee.tensor"
+
+local M = {
+  _VERSION = "Perigee " .. core.version(),
+  is_tensor = core.is_tensor,
+  tensor = core.tensor,
+  from_bytes = core.from_bytes,
+  no_grad = core.no_grad,
+  enable_grad = core.enable_grad,
+  is_grad_enabled = core.is_grad_enabled,
+  scope = core.scope,
+  grad = core.grad,
+  manual_seed = core.manual_seed,
+  clock = core.clock,
+  memory = core.memory,
+}
+
+--- Threads used by C; sets them when given.
+-- @param n number of threads from now on, optional
+-- @return number of threads
+M.get_num_threads = function() return core.num_threads() end
+M.set_num_threads = function(n) core.num_threads(n) end
+
+for _, info in ipairs(core.op_info()) do
+  if not (info.hidden or info.nn or info.linalg or info.init) then
+    for _, name in ipairs(info.names) do
+      if not info.inplace_only then M[name] = core.ops[name] end
+    end
+  end
+end
+for name, f in pairs(tensor.functions) do M[name] = f end
+
+local ROOMS = {
+  nn = "perigee.nn",
+  optim = "perigee.optim",
+  data = "perigee.data",
+  callbacks = "perigee.callbacks",
+  metrics = "perigee.metrics",
+  plot = "perigee.plot",
+  io = "perigee.io",
+}
+
+local FROM_IO = {save = true, load = true}
+
+setmetatable(M, {
+  __index = function(self, name)
+    local value
+    if ROOMS[name] then
+      value = require(ROOMS[name])
+    elseif FROM_IO[name] then
+      value = require("perigee.io")[name]
+    else
+      return nil
+    end
+    rawset(self, name, value)
+    return value
+  end,
+  __name = "perigee",
+})
+
+return M
