@@ -110,7 +110,7 @@ static bool read_list(lua_State *L, pgl_args *a, const pg_param *p, int idx, pg_
   arg->n = (short)n;
   for (lua_Unsigned i = 1; i <= n; i++) {
     lua_rawgeti(L, idx, (lua_Integer)i);
-    int64_t v;
+    int64_t v = 0;
     bool ok = to_integer(L, -1, &v) || wrong(L, a, p, "integers", -1);
     lua_pop(L, 1);
     if (!ok) return false;

@@ -1,5 +1,5 @@
 /* Optimizers as handles. Relies on pgl.h, optim/optim.h. Spec: spec/optim/optim_spec.lua. */
-#include <math.h>
+
 #include <string.h>
 
 #include "optim/optim.h"
