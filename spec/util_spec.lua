@@ -1,5 +1,5 @@
 -- Option tables, checks, suggestions and classes of lua/perigee/util.lua.
--- Relies on nothing else of Perigee, so that a broken core does not hide behind it.
+-- Relies on no C: a broken core does not hide behind it.
 -- Sources: lua/perigee/util.lua.
 
 local util = require "perigee.util"
@@ -23,8 +23,7 @@ end)
 
 describe("util.options", function()
   local function public(given)
-    local opt = util.options("data.Thing", given, {batch_size = 1, shuffle = false, "seed"})
-    return opt
+    return util.options("data.Thing", given, {batch_size = 1, shuffle = false, "seed"})
   end
   it("fills in defaults and leaves the caller's table alone", function()
     local given = {batch_size = 3}

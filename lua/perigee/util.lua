@@ -1,6 +1,8 @@
 --- What every Lua module of Perigee shares: option tables, argument checks, suggestions, classes.
--- Relies on nothing but Lua's own libraries.
+-- Relies on perigee.blame, which finds the script's line for every error.
 -- Spec: spec/util_spec.lua.
+
+local blame = require "perigee.blame"
 
 local M = {}
 
@@ -72,11 +74,11 @@ function M.show(value)
   return M.type_name(value)
 end
 
---- Raises "fn: text", blamed on the line that called the public function which calls this.
+--- Raises "fn: text", blamed on the script's line.
 -- @param fn name of the public function, as a script writes it ("data.DataLoader")
 -- @param fmt a format for string.format, and its values
 function M.fail(fn, fmt, ...)
-  error(fn .. ": " .. (select("#", ...) > 0 and fmt:format(...) or fmt), 3)
+  blame.raise("%s: %s", fn, select("#", ...) > 0 and fmt:format(...) or fmt)
 end
 
 local tests = {
@@ -116,8 +118,8 @@ function M.expect(fn, name, value, kinds)
   for wanted in kinds:gmatch "[^|]+" do
     words[#words + 1] = wanted == "nil" and wanted or article(wanted)
   end
-  error(("%s: argument '%s': expected %s, got %s"):format(fn, name, table.concat(words, " or "),
-    (kind == "string" or kind == "number") and M.show(value) or named), 3)
+  blame.raise("%s: argument '%s': expected %s, got %s", fn, name, table.concat(words, " or "),
+    (kind == "string" or kind == "number") and M.show(value) or named)
 end
 
 --- Raises unless the value is one of the words; suggests the nearest.
@@ -128,12 +130,11 @@ function M.choice(fn, name, value, words)
   end
   local near = M.suggest(value, words)
   near = near and (", did you mean '%s'?"):format(near) or ""
-  error(("%s: argument '%s': expected one of '%s', got %s%s"):format(fn, name,
-    table.concat(words, "', '"), M.show(value), near), 3)
+  blame.raise("%s: argument '%s': expected one of '%s', got %s%s", fn, name,
+    table.concat(words, "', '"), M.show(value), near)
 end
 
---- Checks an option table and fills in what is missing. Not as a tail call: the error blames the
--- caller of the function that calls this.
+--- Checks an option table and fills in what is missing.
 -- `local opt = util.options("data.DataLoader", opt, {batch_size = 1, shuffle = false, "seed"})`
 -- @param fn name of the public function, for messages
 -- @param given the caller's table, or nil
@@ -142,7 +143,7 @@ end
 function M.options(fn, given, defaults)
   if given == nil then given = {} end
   if type(given) ~= "table" or getmetatable(given) ~= nil then
-    error(("%s: expected a table of options, got %s"):format(fn, M.type_name(given)), 3)
+    blame.raise("%s: expected a table of options, got %s", fn, M.type_name(given))
   end
   local known, allowed = {}, {}
   for key, value in pairs(defaults) do
@@ -153,13 +154,13 @@ function M.options(fn, given, defaults)
   local result = {}
   for key, value in pairs(given) do
     if math.type(key) then
-      error(("%s: options are given by name, got %s by position"):format(fn, M.show(value)), 3)
+      blame.raise("%s: options are given by name, got %s by position", fn, M.show(value))
     elseif not allowed[key] then
       table.sort(known)
       local near = M.suggest(key, known)
-      error(("%s: unknown option %s%s; options are %s"):format(fn, M.show(key),
+      blame.raise("%s: unknown option %s%s; options are %s", fn, M.show(key),
         near and (", did you mean '%s'?"):format(near) or "",
-        #known > 0 and table.concat(known, ", ") or "none"), 3)
+        #known > 0 and table.concat(known, ", ") or "none")
     end
     result[key] = value
   end
