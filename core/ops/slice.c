@@ -102,14 +102,14 @@ static pg_status setitem_backward(pg_call *c) {
 
 const pg_op PG_AT(pg_ops_slice)[] = {
     {.name = "getitem",
-     .doc = "y = the part of input that spec names (start, count, step, drop for each dim); a view",
+     .doc = "y = the part of input that spec names: start, count, step, drop for each dim; a view.",
      .param = {PG_T("input"), PG_REQ("spec", PG_INTS)},
      .flags = PG_HIDDEN,
      .nout = 1,
      .infer = getitem_infer,
      .backward = getitem_backward},
     {.name = "setitem",
-     .doc = "y = input with source broadcast into the part that spec names",
+     .doc = "y = input with source broadcast into the part that spec names.",
      .param = {PG_T("input"), PG_TN("source"), PG_REQ("spec", PG_INTS)},
      .flags = PG_HIDDEN | PG_INPLACE,
      .nout = 1,

@@ -1,0 +1,154 @@
+-- The engine: accumulation, long chains, freeing, errors, second derivatives, pg.grad.
+-- Relies on spec/helper.lua. Sources: core/autograd/backward.c, core/autograd/apply.c.
+
+local H = require "spec.helper"
+local core = require "perigee.core"
+local ops = core.ops
+
+local function leaf(v) return core.tensor(v, {requires_grad = true}) end
+
+describe("backward", function()
+  it("adds the gradients of several uses", function()
+    local x = leaf {2, 3}
+    local y = (x * x + x):sum()
+    y:backward()
+    H.same(x.grad, {5, 7})
+    (x * 2):sum():backward()
+    H.same(x.grad, {7, 9})
+  end)
+
+  it("sums over broadcast dims", function()
+    local a, b = leaf {{1, 2, 3}, {4, 5, 6}}, leaf {{1}, {2}}
+    (a * b):sum():backward()
+    H.same(b.grad, {{6}, {15}})
+    H.same(a.grad, {{1, 1, 1}, {2, 2, 2}})
+  end)
+
+  it("takes a gradient for a root of several elements, and asks for one", function()
+    local x = leaf {1, 2}
+    H.raises(function() (x * 2):backward() end, "more than one element")
+    (x * 2):backward(core.tensor {1, 10})
+    H.same(x.grad, {2, 20})
+    H.raises(function() (x * 2):backward(core.tensor {1}) end, "does not have the shape")
+  end)
+
+  it("walks and frees a chain of 100,000 steps", function()
+    local x = leaf {1}
+    local y = x
+    for _ = 1, 100000 do y = y + 0 end
+    y:sum():backward()
+    H.same(x.grad, {1})
+    local z = x
+    for _ = 1, 100000 do z = z + 0 end
+    z = nil -- luacheck: ignore
+    collectgarbage()
+    collectgarbage()
+  end)
+
+  it("frees the graph as it goes", function()
+    local x = leaf {1, 2, 3}
+    local function step()
+      local loss = (x:exp() * x):sum()
+      loss:backward()
+      loss:release()
+    end
+    step()
+    collectgarbage() collectgarbage()
+    local live = core.memory().live
+    for _ = 1, 10 do step() end
+    collectgarbage() collectgarbage()
+    assert.equal(live, core.memory().live)
+  end)
+
+  it("refuses a second run, unless the graph was retained", function()
+    local x = leaf {1, 2}
+    local y = (x * x):sum()
+    y:backward({retain_graph = true})
+    y:backward()
+    H.same(x.grad, {4, 8})
+    H.raises(function() y:backward() end, "retain_graph")
+  end)
+
+  it("sees that a saved tensor was changed in place", function()
+    local x = leaf {1, 2}
+    local h = x * 1
+    local y = (h * h):sum()
+    h:add_(1)
+    H.raises(function() y:backward() end, "changed in place")
+    assert.is_nil(x.grad)
+  end)
+
+  it("says when nothing wants a gradient", function()
+    H.raises(function() core.tensor({1}):sum():backward() end, "requires grad")
+  end)
+
+  it("does not record under no_grad, and restores the mode", function()
+    local x = leaf {1}
+    do
+      local _ <close> = core.no_grad()
+      assert.is_false((x * 2).requires_grad)
+    end
+    assert.is_true((x * 2).requires_grad)
+    pcall(core.no_grad, function() error "inside" end)
+    assert.is_true(core.is_grad_enabled())
+  end)
+
+  it("stops at detach", function()
+    local x = leaf {3}
+    (x:detach() * x):sum():backward()
+    H.same(x.grad, {3})
+  end)
+
+  it("knows unknown options", function()
+    local x = leaf {1}
+    H.raises(function() x:sum():backward({retain_grph = true}) end, "did you mean 'retain_graph'")
+  end)
+end)
+
+describe("changes in place", function()
+  it("are part of the graph for results, and refused for leaves", function()
+    local x = leaf {1, 2}
+    H.raises(function() x:add_(1) end, "leaf")
+    local y = x * 1
+    y:mul_(3)
+    y:sum():backward()
+    H.same(x.grad, {3, 3})
+  end)
+  it("carry gradients through assignment to an index", function()
+    local x, v = leaf {1, 2, 3}, leaf {10}
+    local y = x * 2
+    y[{ {2, 2} }] = v
+    (y * core.tensor {1, 5, 7}):sum():backward()
+    H.same(x.grad, {2, 0, 14})
+    H.same(v.grad, {5})
+  end)
+  it("of a view are refused where gradients would be lost", function()
+    local x = leaf {1, 2}
+    local y = x * 1
+    H.raises(function() y[{ {1, 1} }]:add_(1) end, "view")
+  end)
+end)
+
+describe("grad", function()
+  it("gives gradients without touching .grad", function()
+    local x, y = leaf {2, 3}, leaf {5, 7}
+    local g = core.grad((x * y):sum(), {x, y})
+    H.same(g[1], {5, 7})
+    H.same(g[2], {2, 3})
+    assert.is_nil(x.grad)
+  end)
+  it("reaches results that are not leaves, and says false where nothing flows", function()
+    local x, z = leaf {2}, leaf {1}
+    local h = x * 3
+    local g = core.grad((h * h):sum(), {h, x, z})
+    H.same(g[1], {12})
+    H.same(g[2], {36})
+    assert.is_false(g[3])
+  end)
+  it("differentiates twice with create_graph", function()
+    local x = leaf {2, 3}
+    local g = core.grad((x * x * x):sum(), {x}, {create_graph = true})[1]
+    H.same(g, {12, 27})
+    H.same(core.grad(g:sum(), {x})[1], {12, 18})
+  end)
+end)

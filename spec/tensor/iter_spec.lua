@@ -1,0 +1,37 @@
+-- The iterator against plain loops: every combination of permuted, broadcast and stepped operands.
+-- Relies on spec/helper.lua. Sources: core/tensor/iter.c.
+
+local H = require "spec.helper"
+local core = require "perigee.core"
+local ops = core.ops
+
+describe("the iterator", function()
+  it("agrees with contiguous copies for permuted and stepped operands", function()
+    core.manual_seed(3)
+    local base = ops.randn({4, 6, 5, 3})
+    local views = {
+      base:permute(1, 2, 3, 4), base:permute(4, 3, 2, 1):permute(4, 3, 2, 1),
+      ops.randn({3, 5, 6, 4}):permute(4, 3, 2, 1), ops.randn({8, 6, 5, 3})[{ {1, -1, 2} }],
+      ops.randn({4, 1, 5, 1}), ops.randn({3}), ops.randn({6, 1, 1}),
+      ops.randn({4, 5, 3, 6}):permute(1, 4, 2, 3), core.tensor(2.5),
+    }
+    for _, a in ipairs(views) do
+      for _, b in ipairs(views) do
+        local want = a:contiguous() * b:contiguous() - a:contiguous()
+        H.same((a * b - a):contiguous(), want, 1e-6)
+      end
+    end
+  end)
+
+  it("splits long walks over threads without a change of bits", function()
+    local n = core.num_threads()
+    core.manual_seed(4)
+    local x, y = ops.randn({7, 300, 50}):permute(3, 1, 2), ops.randn({300})
+    core.num_threads(1)
+    local one = (x * y):contiguous():bytes()
+    core.num_threads(2)
+    local two = (x * y):contiguous():bytes()
+    core.num_threads(n)
+    assert.is_true(one == two)
+  end)
+end)
