@@ -25,9 +25,10 @@ struct pg_ctx {
   bool grad_mode; /* ops record gradients */
   bool deterministic;
   uint64_t sequence; /* number of the last node made */
+  uint64_t steps;    /* optimizer steps so far: what happens between two of them belongs together */
   pg_node *dead;     /* nodes waiting to be freed, drained without recursion */
   bool draining;
-  void (*node_unref)(pg_node *); /* set by autograd when it records its first node */
+  void (*node_unref)(pg_node *);        /* set by autograd when it records its first node */
   void *slot[PG_NSLOTS];                /* what higher floors keep in ctx, each made at first use */
   void (*slot_free[PG_NSLOTS])(void *); /* called by pg_ctx_free */
 };
