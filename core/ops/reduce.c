@@ -242,31 +242,9 @@ static pg_status infer_extreme(pg_call *c) {
 static pg_status forward_amax(pg_call *c) { return run_fold(c, max_kern, NULL); }
 static pg_status forward_amin(pg_call *c) { return run_fold(c, min_kern, NULL); }
 
-/* gin[0] = g over the elements of x that equal `value`, shared evenly. x: in[0] or |in[0]|; value
- * and g lack the dims of mask. sign: times sign(in[0]). */
-static void share_evenly(pg_call *c, pg_chain *k, pg_tensor *x, pg_tensor *value, pg_tensor *g,
-                         unsigned mask, bool sign) {
-  if (k->status != PG_OK) return;
-  pg_tensor *wide = NULL, *gw = NULL;
-  int64_t dims[PG_MAX_DIMS];
-  int n = 0;
-  for (int i = 0; i < x->nd; i++)
-    if (mask >> i & 1) dims[n++] = i + 1;
-  k->status = reduction_widen(c, value, mask, false, &wide);
-  if (k->status == PG_OK) k->status = reduction_widen(c, g, mask, false, &gw);
-  pg_tensor *hit = PG_STEP(k, "eq", "tt", x, wide);
-  hit = PG_STEP(k, "to", "ti", hit, (int64_t)x->dtype);
-  pg_tensor *count = n ? PG_STEP(k, "sum", "tlb", hit, n, dims, 1) : hit;
-  pg_tensor *t = PG_STEP(k, "mul", "tt", hit, PG_STEP(k, "div", "tt", gw, count));
-  if (sign) t = PG_STEP(k, "mul", "tt", t, PG_STEP(k, "sign", "t", c->in[0]));
-  pg_chain_give(k, t, &c->gin[0]);
-  pg_tensor_unref(gw);
-  pg_tensor_unref(wide);
-}
-
 static pg_status backward_extreme(pg_call *c) {
   pg_chain k = {.ctx = c->ctx};
-  share_evenly(c, &k, c->in[0], c->out[0], c->gout[0], reduction_mask(c, c->meta[0].nd), false);
+  reduction_share(c, &k, c->in[0], c->out[0], c->gout[0], reduction_mask(c, c->meta[0].nd), false);
   return pg_chain_end(&k);
 }
 
@@ -440,7 +418,7 @@ static pg_status backward_norm(pg_call *c) {
   if (p == 0) return PG_OK;
   pg_chain k = {.ctx = c->ctx};
   if (isinf(p)) {
-    share_evenly(c, &k, PG_STEP(&k, "abs", "t", x), y, c->gout[0], mask, true);
+    reduction_share(c, &k, PG_STEP(&k, "abs", "t", x), y, c->gout[0], mask, true);
     return pg_chain_end(&k);
   }
   pg_tensor *g = c->gout[0], *t = x;

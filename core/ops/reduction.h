@@ -186,7 +186,29 @@ static inline pg_status reduction_new_rows(pg_ctx *ctx, const pg_meta *m, unsign
   return pg_tensor_new_strided(ctx, (pg_dtype)m->dtype, m->nd, m->shape, stride, PG_HOST, out);
 }
 
-/* Sets dim (arg 0, PG_DIM) of a tensor with nd dims. */
+/* gin[0] = g over the elements of x that equal `value`, shared evenly. x: in[0] or |in[0]|; value
+ * and g lack the dims of mask. sign: times sign(in[0]). */
+static inline void reduction_share(pg_call *c, pg_chain *k, pg_tensor *x, pg_tensor *value,
+                                   pg_tensor *g, unsigned mask, bool sign) {
+  if (k->status != PG_OK) return;
+  pg_tensor *wide = NULL, *gw = NULL;
+  int64_t dims[PG_MAX_DIMS];
+  int n = 0;
+  for (int i = 0; i < x->nd; i++)
+    if (mask >> i & 1) dims[n++] = i + 1;
+  k->status = reduction_widen(c, value, mask, false, &wide);
+  if (k->status == PG_OK) k->status = reduction_widen(c, g, mask, false, &gw);
+  pg_tensor *hit = PG_STEP(k, "eq", "tt", x, wide);
+  hit = PG_STEP(k, "to", "ti", hit, (int64_t)x->dtype);
+  pg_tensor *count = n ? PG_STEP(k, "sum", "tlb", hit, n, dims, 1) : hit;
+  pg_tensor *t = PG_STEP(k, "mul", "tt", hit, PG_STEP(k, "div", "tt", gw, count));
+  if (sign) t = PG_STEP(k, "mul", "tt", t, PG_STEP(k, "sign", "t", c->in[0]));
+  pg_chain_give(k, t, &c->gin[0]);
+  pg_tensor_unref(gw);
+  pg_tensor_unref(wide);
+}
+
+/* arg 0 (PG_DIM), checked by infer, of a tensor with nd dims; 0-based. */
 static inline int reduction_dim(pg_call *c, int nd) {
   int dim = 0;
   pg_status s = pg_arg_dim(c, 0, nd, &dim);

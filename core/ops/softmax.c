@@ -1,0 +1,276 @@
+/* Softmax, log_softmax and softmin along a dim of any layout. Relies on vmath.h, reduction.h,
+ * layout.h. Spec: spec/ops/softmax_spec.lua. */
+#include <math.h>
+
+#include "kernels/vmath.h"
+#include "ops/layout.h"
+#include "ops/reduction.h"
+
+/* --- kernels -----------------------------------------------------------------------------------
+ */
+
+enum { LANES = 64, BLOCK = 256 };
+
+typedef enum soft_kind { SOFTMAX, LOG_SOFTMAX, SOFTMIN } soft_kind;
+
+/* A kernel sees w lines side by side, n elements each: element i of line j at i s + j. w is 1 where
+ * the lines lie along memory (s = 1), else at most BLOCK. */
+typedef struct soft_kern {
+  void (*forward)(soft_kind k, int64_t n, int64_t w, int64_t s, const void *x, void *y);
+  void (*backward)(soft_kind k, int64_t n, int64_t w, int64_t s, const void *y, const void *g,
+                   void *gx);
+} soft_kern;
+
+/* softmax: e / sum e with e = exp(x - max); log_softmax: x - max - log sum e; softmin: softmax of
+ * -x. Backward: y (g - sum g y), g - exp(y) sum g. */
+#define SOFT(suffix, T)                                                                       \
+  static inline T largest_##suffix(int64_t n, const T *x) {                                   \
+    T m = -INFINITY;                                                                          \
+    int64_t i = 0;                                                                            \
+    if (n >= 2 * LANES) {                                                                     \
+      T t[LANES];                                                                             \
+      for (int64_t j = 0; j < LANES; j++) t[j] = x[j];                                        \
+      for (i = LANES; i + LANES <= n; i += LANES)                                             \
+        for (int64_t j = 0; j < LANES; j++) t[j] = x[i + j] > t[j] ? x[i + j] : t[j];         \
+      for (int64_t j = 0; j < LANES; j++) m = t[j] > m ? t[j] : m;                            \
+    }                                                                                         \
+    for (; i < n; i++) m = x[i] > m ? x[i] : m;                                               \
+    return m;                                                                                 \
+  }                                                                                           \
+  static inline double total_##suffix(int64_t n, const T *x) {                                \
+    double sum = 0;                                                                           \
+    int64_t i = 0;                                                                            \
+    if (n >= 2 * LANES) {                                                                     \
+      T t[LANES];                                                                             \
+      for (int64_t j = 0; j < LANES; j++) t[j] = x[j];                                        \
+      for (i = LANES; i + LANES <= n; i += LANES)                                             \
+        for (int64_t j = 0; j < LANES; j++) t[j] += x[i + j];                                 \
+      for (int64_t j = 0; j < LANES; j++) sum += (double)t[j];                                \
+    }                                                                                         \
+    for (; i < n; i++) sum += (double)x[i];                                                   \
+    return sum;                                                                               \
+  }                                                                                           \
+  static void row_##suffix(soft_kind k, int64_t n, const T *restrict x, T *restrict y) {      \
+    T sign = k == SOFTMIN ? -1 : 1;                                                           \
+    if (k == SOFTMIN) {                                                                       \
+      for (int64_t i = 0; i < n; i++) y[i] = -x[i];                                           \
+    }                                                                                         \
+    T m = largest_##suffix(n, k == SOFTMIN ? y : x);                                          \
+    for (int64_t i = 0; i < n; i++) y[i] = pg_exp_##suffix(sign * x[i] - m);                  \
+    double sum = total_##suffix(n, y);                                                        \
+    if (k == LOG_SOFTMAX) {                                                                   \
+      T l = (T)log(sum);                                                                      \
+      for (int64_t i = 0; i < n; i++) y[i] = x[i] - m - l;                                    \
+    } else {                                                                                  \
+      T f = (T)(1 / sum);                                                                     \
+      for (int64_t i = 0; i < n; i++) y[i] *= f;                                              \
+    }                                                                                         \
+  }                                                                                           \
+  static void forward_##suffix(soft_kind k, int64_t n, int64_t w, int64_t s, const void *px,  \
+                               void *py) {                                                    \
+    const T *restrict x = px;                                                                 \
+    T *restrict y = py;                                                                       \
+    if (s == 1 && w == 1) {                                                                   \
+      row_##suffix(k, n, x, y);                                                               \
+      return;                                                                                 \
+    }                                                                                         \
+    T m[BLOCK], sum[BLOCK], sign = k == SOFTMIN ? -1 : 1;                                     \
+    for (int64_t j = 0; j < w; j++) {                                                         \
+      m[j] = -INFINITY;                                                                       \
+      sum[j] = 0;                                                                             \
+    }                                                                                         \
+    for (int64_t i = 0; i < n; i++)                                                           \
+      for (int64_t j = 0; j < w; j++) {                                                       \
+        T v = sign * x[i * s + j];                                                            \
+        m[j] = v > m[j] ? v : m[j];                                                           \
+      }                                                                                       \
+    for (int64_t i = 0; i < n; i++)                                                           \
+      for (int64_t j = 0; j < w; j++) {                                                       \
+        T e = pg_exp_##suffix(sign * x[i * s + j] - m[j]);                                    \
+        y[i * s + j] = e;                                                                     \
+        sum[j] += e;                                                                          \
+      }                                                                                       \
+    if (k == LOG_SOFTMAX) {                                                                   \
+      for (int64_t j = 0; j < w; j++) sum[j] = pg_log_##suffix(sum[j]);                       \
+      for (int64_t i = 0; i < n; i++)                                                         \
+        for (int64_t j = 0; j < w; j++) y[i * s + j] = x[i * s + j] - m[j] - sum[j];          \
+    } else {                                                                                  \
+      for (int64_t j = 0; j < w; j++) sum[j] = 1 / sum[j];                                    \
+      for (int64_t i = 0; i < n; i++)                                                         \
+        for (int64_t j = 0; j < w; j++) y[i * s + j] *= sum[j];                               \
+    }                                                                                         \
+  }                                                                                           \
+  static void backward_row_##suffix(soft_kind k, int64_t n, const T *restrict y,              \
+                                    const T *restrict g, T *restrict gx) {                    \
+    if (k == LOG_SOFTMAX) {                                                                   \
+      T sum = (T)total_##suffix(n, g);                                                        \
+      for (int64_t i = 0; i < n; i++) gx[i] = g[i] - pg_exp_##suffix(y[i]) * sum;             \
+      return;                                                                                 \
+    }                                                                                         \
+    for (int64_t i = 0; i < n; i++) gx[i] = g[i] * y[i];                                      \
+    T sum = (T)total_##suffix(n, gx), sign = k == SOFTMIN ? -1 : 1;                           \
+    for (int64_t i = 0; i < n; i++) gx[i] = sign * y[i] * (g[i] - sum);                       \
+  }                                                                                           \
+  static void backward_##suffix(soft_kind k, int64_t n, int64_t w, int64_t s, const void *py, \
+                                const void *pg, void *pgx) {                                  \
+    const T *restrict y = py;                                                                 \
+    const T *restrict g = pg;                                                                 \
+    T *restrict gx = pgx;                                                                     \
+    if (s == 1 && w == 1) {                                                                   \
+      backward_row_##suffix(k, n, y, g, gx);                                                  \
+      return;                                                                                 \
+    }                                                                                         \
+    T sum[BLOCK], sign = k == SOFTMIN ? -1 : 1;                                               \
+    for (int64_t j = 0; j < w; j++) sum[j] = 0;                                               \
+    if (k == LOG_SOFTMAX) {                                                                   \
+      for (int64_t i = 0; i < n; i++)                                                         \
+        for (int64_t j = 0; j < w; j++) sum[j] += g[i * s + j];                               \
+      for (int64_t i = 0; i < n; i++)                                                         \
+        for (int64_t j = 0; j < w; j++)                                                       \
+          gx[i * s + j] = g[i * s + j] - pg_exp_##suffix(y[i * s + j]) * sum[j];              \
+    } else {                                                                                  \
+      for (int64_t i = 0; i < n; i++)                                                         \
+        for (int64_t j = 0; j < w; j++) sum[j] += g[i * s + j] * y[i * s + j];                \
+      for (int64_t i = 0; i < n; i++)                                                         \
+        for (int64_t j = 0; j < w; j++)                                                       \
+          gx[i * s + j] = sign * y[i * s + j] * (g[i * s + j] - sum[j]);                      \
+    }                                                                                         \
+  }
+SOFT(f32, float)
+SOFT(f64, double)
+
+static const soft_kern kerns[PG_NDTYPES] = {
+    [PG_F32] = {forward_f32, backward_f32}, [PG_F64] = {forward_f64, backward_f64}};
+
+/* --- the walk ----------------------------------------------------------------------------------
+ */
+
+typedef struct soft_job {
+  const fold_plan *p;
+  const soft_kern *k;
+  soft_kind kind;
+  int64_t n, s, block, blocks;
+  const char *a, *b; /* b NULL: forward */
+  char *out;
+} soft_job;
+
+static void soft_units(void *arg, int64_t begin, int64_t end) {
+  const soft_job *j = arg;
+  const fold_plan *p = j->p;
+  for (int64_t u = begin; u < end; u++) {
+    int64_t run = u / j->blocks, j0 = u % j->blocks * j->block;
+    int64_t w = pg_min64(j->block, p->ksize[0] - j0);
+    int64_t at = (fold_offset(run, 1, p->nk, p->ksize, p->kx) + j0 * p->kx[0]) * p->esize;
+    if (j->b) j->k->backward(j->kind, j->n, w, j->s, j->a + at, j->b + at, j->out + at);
+    else j->k->forward(j->kind, j->n, w, j->s, j->a + at, j->out + at);
+  }
+}
+
+/* a, b and out are dense with the same strides; b may be NULL. */
+static void soft_run(pg_ctx *ctx, soft_kind kind, int dim, const pg_tensor *a, const pg_tensor *b,
+                     pg_tensor *out) {
+  if (!pg_numel(out)) return;
+  fold_plan p;
+  fold_plan_make(&p, out, out->nd ? 1u << dim : 0, out->stride);
+  soft_job j = {.p = &p, .k = &kerns[out->dtype], .kind = kind, .n = p.rsize[0], .s = p.rx[0]};
+  if (p.count == 1) j.s = 1;
+  bool by_row = j.s == 1;
+  j.block = by_row ? 1 : BLOCK;
+  j.blocks = (p.ksize[0] + j.block - 1) / j.block;
+  j.a = pg_data(a);
+  j.b = b ? pg_data(b) : NULL;
+  j.out = pg_data(out);
+  pg_par_for(ctx, p.outputs / p.ksize[0] * j.blocks,
+             pg_grain(8 * j.n * pg_min64(j.block, p.ksize[0])), soft_units, &j);
+}
+
+/* --- the ops: arg dim, dtype -------------------------------------------------------------------
+ */
+
+static pg_status infer_soft(pg_call *c) {
+  pg_dtype d = (pg_dtype)c->in[0]->dtype;
+  int dim;
+  PG_TRY(pg_arg_dim(c, 0, c->in[0]->nd, &dim));
+  if (c->arg[1].set) {
+    d = (pg_dtype)c->arg[1].i;
+    if (!(PG_M_REAL >> d & 1))
+      return pg_fail(c->ctx, PG_EDTYPE, "argument 'dtype': expected float32 or float64, got %s",
+                     pg_dtype_name(d));
+    pg_cast_in(c, 0, d);
+  } else {
+    PG_TRY(pg_want(c, 0, PG_M_REAL));
+  }
+  return pg_out_like(c, 0, d, c->in[0]);
+}
+
+static pg_status soft_forward(pg_call *c, soft_kind kind) {
+  pg_tensor *x;
+  PG_TRY(layout_like(c->ctx, c->in[0], c->out[0], &x));
+  soft_run(c->ctx, kind, reduction_dim(c, x->nd), x, NULL, c->out[0]);
+  pg_tensor_unref(x);
+  return PG_OK;
+}
+
+static pg_status soft_backward(pg_call *c, soft_kind kind) {
+  pg_tensor *y = c->out[0], *g = c->gout[0];
+  int64_t dim = c->arg[0].i;
+  if (c->recording) {
+    pg_chain k = {.ctx = c->ctx};
+    pg_tensor *t = kind == LOG_SOFTMAX ? g : PG_STEP(&k, "mul", "tt", g, y);
+    t = PG_STEP(&k, "sum", "tlb", t, 1, &dim, 1);
+    if (kind == LOG_SOFTMAX) {
+      t = PG_STEP(&k, "mul", "tt", PG_STEP(&k, "exp", "t", y), t);
+      t = PG_STEP(&k, "sub", "tt", g, t);
+    } else {
+      t = PG_STEP(&k, "mul", "tt", y, PG_STEP(&k, "sub", "tt", g, t));
+      if (kind == SOFTMIN) t = PG_STEP(&k, "neg", "t", t);
+    }
+    pg_chain_give(&k, t, &c->gin[0]);
+    return pg_chain_end(&k);
+  }
+  pg_tensor *gl = NULL, *gx = NULL;
+  pg_status s = layout_like(c->ctx, g, y, &gl);
+  if (s == PG_OK) s = pg_tensor_new_like(c->ctx, y, (pg_dtype)y->dtype, &gx);
+  if (s == PG_OK) soft_run(c->ctx, kind, reduction_dim(c, y->nd), y, gl, gx);
+  c->gin[0] = gx;
+  pg_tensor_unref(gl);
+  return s;
+}
+
+static pg_status forward_softmax(pg_call *c) { return soft_forward(c, SOFTMAX); }
+static pg_status forward_log_softmax(pg_call *c) { return soft_forward(c, LOG_SOFTMAX); }
+static pg_status forward_softmin(pg_call *c) { return soft_forward(c, SOFTMIN); }
+static pg_status backward_softmax(pg_call *c) { return soft_backward(c, SOFTMAX); }
+static pg_status backward_log_softmax(pg_call *c) { return soft_backward(c, LOG_SOFTMAX); }
+static pg_status backward_softmin(pg_call *c) { return soft_backward(c, SOFTMIN); }
+
+#define DIM PG_REQ("dim", PG_DIM), PG_OPT("dtype", PG_DTYPE)
+
+const pg_op PG_AT(pg_ops_softmax)[] = {{"softmax",
+                                        "exp(x) / sum exp(x) along dim.",
+                                        {PG_T("input"), DIM},
+                                        PG_METHOD,
+                                        PG_SAVE_OUT(0),
+                                        1,
+                                        infer_soft,
+                                        {forward_softmax},
+                                        backward_softmax},
+                                       {"log_softmax",
+                                        "x - log sum exp(x) along dim.",
+                                        {PG_T("input"), DIM},
+                                        PG_METHOD,
+                                        PG_SAVE_OUT(0),
+                                        1,
+                                        infer_soft,
+                                        {forward_log_softmax},
+                                        backward_log_softmax},
+                                       {"softmin",
+                                        "exp(-x) / sum exp(-x) along dim.",
+                                        {PG_T("input"), DIM},
+                                        PG_NN,
+                                        PG_SAVE_OUT(0),
+                                        1,
+                                        infer_soft,
+                                        {forward_softmin},
+                                        backward_softmin},
+                                       {0}};
