@@ -1,0 +1,19 @@
+-- Help texts from descriptors and from source comments. Relies on perigee. Sources: lua/perigee/help.lua.
+
+local help = require "perigee.help"
+
+describe("help", function()
+  it("describes ops, layers and optimizers", function()
+    assert.matches("pg.sum%(input", help.text "sum")
+    assert.matches("keepdim = false", help.text "pg.sum")
+    assert.matches("nn.Linear%(in_features", help.text "nn.Linear")
+    assert.matches("optim.SGD%(params", help.text "SGD")
+  end)
+  it("shows the comment above a Lua function", function()
+    assert.matches("Cuts x into pieces", help.text("pg.split", {pg = require "perigee"}))
+  end)
+  it("suggests", function()
+    assert.matches("did you mean 'conv2d'", help.text "conv2dd")
+    assert.matches("%?conv2d", help.text "")
+  end)
+end)
