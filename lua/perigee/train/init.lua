@@ -559,6 +559,10 @@ function M.methods:fit(data, opt)
   return history
 end
 
+--- Prints the layers, their output shapes and parameters.
+-- @param opt input_shape (for a Sequential), print
+function M.methods:summary(opt) return require("perigee.nn.summary").summary(self, opt) end
+
 --- What a sample is called in "images/s".
 function M.unit(module)
   if module.inputs then

@@ -1,0 +1,135 @@
+--- `module:summary()`: a table of layers with shapes and parameter counts, as Keras prints it.
+-- Relies on nn.Module and nn/graph.lua. Spec: spec/nn/summary_spec.lua.
+
+local graph = require "perigee.nn.graph"
+local util = require "perigee.util"
+
+local M = {}
+
+--- 1234567 -> "1,234,567".
+function M.thousands(n)
+  local text = tostring(n)
+  while true do
+    local cut, k = text:gsub("^(%d+)(%d%d%d)", "%1,%2")
+    if k == 0 then return text end
+    text = cut
+  end
+end
+
+--- Bytes as "1.23 MB".
+local function bytes_text(n)
+  if n < 1024 then return n .. " B" end
+  if n < 1024 * 1024 then return ("%.2f KB"):format(n / 1024) end
+  return ("%.2f MB"):format(n / 1024 / 1024)
+end
+
+local SIZE = {float32 = 4, float64 = 8, bfloat16 = 2, int64 = 8, uint8 = 1, bool = 1}
+
+--- Counts of a module, each tensor once over all calls that share `seen`.
+local function count(module, seen)
+  local c = {trainable = 0, frozen = 0, buffers = 0, bytes = 0}
+  local function add(kind, tensor)
+    if seen[tensor] then return end
+    seen[tensor] = true
+    c[kind] = c[kind] + tensor:numel()
+    c.bytes = c.bytes + tensor:numel() * SIZE[tensor.dtype]
+  end
+  for _, p in module:named_parameters() do add(p.requires_grad and "trainable" or "frozen", p) end
+  for _, b in module:named_buffers() do add("buffers", b) end
+  return c
+end
+
+local function graph_rows(model)
+  local g, rows, calls = model._graph, {}, {}
+  for _, node in ipairs(g.order) do
+    local from, shapes = {}, {}
+    for _, source in ipairs(node.sources) do from[#from + 1] = g.name_of[source] end
+    for i, symbol in ipairs(node.outputs) do shapes[i] = graph.shape_text(symbol._shape) end
+    local module = node.module
+    rows[#rows + 1] = {
+      name = g.node_name[node], module = not calls[module or node] and module or nil,
+      class = module and util.type_name(module) or "Input", shape = table.concat(shapes, ", "),
+      from = table.concat(from, ", "), again = module and calls[module],
+      training_only = node.training_only,
+    }
+    calls[module or node] = g.node_name[node]
+  end
+  return rows
+end
+
+--- Rows of a module that is no graph; shapes where an input shape says what flows through a
+-- Sequential.
+local function child_rows(module, input_shape)
+  local rows, flow = {}, nil
+  if input_shape and util.type_name(module) == "Sequential" then flow = graph.Input(input_shape) end
+  for name, child in module:named_children() do
+    if flow then flow = child(flow) end
+    rows[#rows + 1] = {name = name, module = child, class = util.type_name(child),
+      shape = graph.is_symbolic(flow) and graph.shape_text(flow._shape) or "", from = ""}
+  end
+  return rows
+end
+
+local function pad(text, width) return text .. (" "):rep(width - (utf8.len(text) or #text)) end
+
+--- The summary as a list of lines.
+-- @param module a module
+-- @param opt input_shape (without the batch) for a Sequential
+function M.lines(module, opt)
+  local rows = module._graph and graph_rows(module) or child_rows(module, opt.input_shape)
+  local seen, head = {}, {"Layer (class)", "Output shape", "Params", "Connected to"}
+  local cells, widths, shaped, connected = {}, {}, false, false
+  for i, row in ipairs(rows) do
+    local c = row.module and count(row.module, seen)
+    local params = c and M.thousands(c.trainable + c.frozen) or row.again and "shared" or "0"
+    local note = row.training_only and ", training only" or ""
+    cells[i] = {("%s (%s%s)"):format(row.name, row.class, note), row.shape, params, row.from}
+    shaped, connected = shaped or row.shape ~= "", connected or row.from ~= ""
+  end
+  local columns = {1}
+  if shaped then columns[#columns + 1] = 2 end
+  columns[#columns + 1] = 3
+  if connected then columns[#columns + 1] = 4 end
+  for _, k in ipairs(columns) do
+    widths[k] = #head[k]
+    for _, cell in ipairs(cells) do
+      widths[k] = math.max(widths[k], utf8.len(cell[k]) or #cell[k])
+    end
+  end
+  local function line(cell)
+    local words = {}
+    for i, k in ipairs(columns) do
+      words[i] = k == 3 and (" "):rep(widths[k] - #cell[k]) .. cell[k] or pad(cell[k], widths[k])
+    end
+    return (table.concat(words, "  "):gsub("%s+$", ""))
+  end
+  local width = 2 * (#columns - 1)
+  for _, k in ipairs(columns) do width = width + widths[k] end
+  local c = count(module, {})
+  local out = {("%s%s"):format(util.type_name(module),
+    module.name and " \"" .. module.name .. "\"" or "")}
+  local function rule(mark) out[#out + 1] = mark:rep(width) end
+  rule "-"
+  out[#out + 1] = line(head)
+  rule "="
+  for _, cell in ipairs(cells) do out[#out + 1] = line(cell) end
+  rule "="
+  out[#out + 1] = ("Total params: %s (%s with buffers)"):format(
+    M.thousands(c.trainable + c.frozen), bytes_text(c.bytes))
+  out[#out + 1] = "Trainable params: " .. M.thousands(c.trainable)
+  out[#out + 1] = "Non-trainable params: " .. M.thousands(c.frozen)
+  if c.buffers > 0 then out[#out + 1] = "Values in buffers: " .. M.thousands(c.buffers) end
+  rule "-"
+  return out
+end
+
+--- Prints the layers with output shapes, parameters, and what they are connected to.
+-- @param opt input_shape: a list of sizes without the batch, gives a Sequential's shapes;
+-- print: function of a line (standard output)
+function M.summary(module, opt)
+  opt = util.options("summary", opt, {"input_shape", "print"})
+  local show = opt.print or function(line) io.stdout:write(line, "\n") end
+  for _, line in ipairs(M.lines(module, opt)) do show(line) end
+end
+
+return M
