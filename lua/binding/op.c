@@ -15,6 +15,35 @@ static const char *const creation_keys[] = {"requires_grad", NULL};
 
 static int raise_text(lua_State *L, const char *text) { return luaL_error(L, "%s", text); }
 
+/* Is the value at idx a table whose metatable has the field "__op"? Then that is pushed. [-0, +0|1]
+ */
+static bool push_handler(lua_State *L, int idx) {
+  return lua_type(L, idx) == LUA_TTABLE && luaL_getmetafield(L, idx, "__op") != LUA_TNIL;
+}
+
+/* An argument, or an element of a list among the arguments, may stand for a tensor (nn/graph.lua):
+ * then its metafield "__op" is called with the op's name and the arguments 1..last, and its results
+ * are the op's. Returns their number, or -1 where no argument does. */
+static int call_handler(lua_State *L, int last, const char *name) {
+  lua_settop(L, last);
+  bool found = false;
+  for (int i = 1; i <= last && !found; i++) {
+    found = push_handler(L, i);
+    lua_Unsigned n = !found && lua_type(L, i) == LUA_TTABLE ? lua_rawlen(L, i) : 0;
+    for (lua_Unsigned k = 1; k <= n && !found; k++) {
+      lua_rawgeti(L, i, (lua_Integer)k);
+      found = push_handler(L, lua_gettop(L));
+      lua_remove(L, found ? -2 : -1);
+    }
+  }
+  if (!found) return -1;
+  lua_insert(L, 1);
+  lua_pushstring(L, name);
+  lua_insert(L, 2);
+  if (lua_pcall(L, last + 1, LUA_MULTRET, 0) != LUA_OK) return lua_error(L);
+  return lua_gettop(L);
+}
+
 /* Upvalues: op, state, mode, name. */
 static int call_op(lua_State *L) {
   const pg_op *op = lua_touserdata(L, lua_upvalueindex(1));
@@ -37,7 +66,10 @@ static int call_op(lua_State *L) {
   if (!inplace) /* boxes before anything is owned */
     for (int j = 0; j < op->nout; j++) box[j] = pgl_box_new(L, true);
   int top = lua_gettop(L);
-  if (!pgl_parse(L, &a, 1, op->param, &c)) return raise_text(L, st->error);
+  if (!pgl_parse(L, &a, 1, op->param, &c)) {
+    int n = call_handler(L, a.last, a.fn);
+    return n >= 0 ? n : raise_text(L, st->error);
+  }
   bool on = false;
   if (creates && a.options) { /* no tensor parameters: nothing is owned yet */
     lua_getfield(L, a.options, "requires_grad");

@@ -190,16 +190,13 @@ local function symbolize(node, results, twin)
   end
 end
 
---- Records a call of module with symbolic tensors among its arguments.
--- Wrong shapes are errors here, on the line that builds the graph. Tensors that are not symbolic
--- become constants of the graph (parameters stay parameters).
--- @return symbolic tensors, arranged as the module's results are
-function M.apply(module, ...)
+--- A node for a call of module; also the results, arranged as the module's are.
+local function record(module, ...)
   local args = map(table.pack(...), function(leaf)
     if core.is_tensor(leaf) then return M.constant(leaf) end
     return leaf
   end)
-  local label = module.label and module:label() or util.type_name(module)
+  local label = module.auto_name and module:auto_name() or util.type_name(module)
   local node = new_node {kind = "module", module = module, args = args, label = label,
     sources = {}}
   local seen, flat = {}, true
@@ -221,22 +218,37 @@ function M.apply(module, ...)
       twin = dry_run(module, args, 2)
     end
     symbolize(node, results, twin)
-    return table.unpack(results, 1, results.n)
+    return node, results
   end)
+end
+
+--- Records a call of module with symbolic tensors among its arguments.
+-- Wrong shapes are errors here, on the line that builds the graph. Tensors that are not symbolic
+-- become constants of the graph (parameters stay parameters).
+-- @return symbolic tensors, arranged as the module's results are
+function M.apply(module, ...)
+  local _, results = record(module, ...)
+  return table.unpack(results, 1, results.n)
+end
+
+--- As apply, also without symbolic arguments.
+-- @return the node's symbolic tensors as a list, in an order that depends on the module only
+function M.call(module, ...)
+  return (record(module, ...)).outputs
 end
 
 --- A tensor as part of a graph.
 function M.constant(tensor)
-  local module = require("perigee.nn.op").Constant(tensor)
-  local node = new_node {kind = "module", module = module, args = {n = 0}, label = "Constant",
-    sources = {}, flat = true}
-  node.outputs = {new_symbol(node, {1}, tensor.dtype, {tensor.shape, tensor.shape})}
-  return node.outputs[1]
+  return M.call(require("perigee.nn.op").Constant(tensor))[1]
 end
 
 --- Records a tensor op: op("cat", {a, b}, 2) is what pg.cat({a, b}, 2) means for symbolic tensors.
+-- The binding calls it too, through the metafield __op, when an op meets a symbolic tensor.
 -- @param name an op of core.ops, or "index" for x[key]
 function M.op(name, ...)
+  if name:sub(-1) == "_" then
+    blame.raise("%s works in place, which a symbolic tensor cannot; use %s", name, name:sub(1, -2))
+  end
   local inputs, places = {n = 0}, {}
   local template = map(table.pack(...), function(leaf)
     if is_symbolic(leaf) or core.is_tensor(leaf) then
@@ -285,17 +297,17 @@ local methods = {
   end,
 }
 
-local binary = {add = "__add", sub = "__sub", mul = "__mul", div = "__div", pow = "__pow",
-  remainder = "__mod"}
-for name, event in pairs(binary) do
-  Symbol[event] = function(a, b) return M.op(name, a, b) end
-end
-local masks = {logical_and = "__band", logical_or = "__bor", logical_xor = "__bxor"}
-for name, event in pairs(masks) do
+Symbol.__op = M.op
+
+local operators = {
+  __add = "add", __sub = "sub", __mul = "mul", __div = "div", __mod = "remainder", __pow = "pow",
+  __idiv = "floor_divide", __band = "bitwise_and", __bor = "bitwise_or", __bxor = "bitwise_xor",
+}
+for event, name in pairs(operators) do
   Symbol[event] = function(a, b) return M.op(name, a, b) end
 end
 function Symbol.__unm(a) return M.op("neg", a) end
-function Symbol.__bnot(a) return M.op("logical_not", a) end
+function Symbol.__bnot(a) return M.op("bitwise_not", a) end
 function Symbol.__len(a) return a._shape[1] or 0 end
 function Symbol.__tostring(a)
   return ("symbolic tensor %s %s%s"):format(M.shape_text(a._shape), a._dtype,
@@ -315,10 +327,6 @@ function Symbol.__index(self, key)
       near and (", did you mean '%s'?"):format(near) or "")
   end
   if core.ops[key] then
-    if key:sub(-1) == "_" then
-      blame.raise("'%s' works in place, which a symbolic tensor cannot; use '%s'", key,
-        key:sub(1, -2))
-    end
     return function(...) return M.op(key, ...) end
   end
   local method = core.Tensor[key]

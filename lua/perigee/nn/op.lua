@@ -45,8 +45,12 @@ function Op:auto_name() return self.op end
 local Constant = Module:extend "Constant"
 M.Constant = Constant
 
---- @param tensor a tensor; one that wants a gradient becomes a parameter
-function Constant:init(tensor)
+--- @param tensor a tensor; one that wants a gradient becomes a parameter. From a file: its shape,
+-- then dtype and whether it is a parameter.
+function Constant:init(tensor, dtype, trains)
+  if not core.is_tensor(tensor) then
+    tensor = core.ops.zeros(tensor, {dtype = dtype, requires_grad = trains})
+  end
   if tensor.requires_grad then
     self:register_parameter("value", tensor)
   else
