@@ -389,11 +389,14 @@ static pg_status forward(pg_layer *l, int nin, pg_tensor *const *in, pg_tensor *
   if (l->arg[ORDER].i == LOSS_FIRST) return forward_loss_first(l, in, out);
   PG_TRY(sync(l));
   drop_window(l);
-  batch *b;
-  PG_TRY(batch_new(l, in, &b));
-  pg_status s = move(l, b);
-  batch_free(l->ctx, b);
-  return s == PG_OK ? value(l, in, NULL, out) : s;
+  state *st = l->own;
+  PG_TRY(batch_new(l, in, &st->window));
+  st->number = 0;
+  pg_status s = show(l, true);
+  if (s == PG_OK) s = value(l, in, NULL, out);
+  if (s != PG_OK) hide(l); /* a failed call leaves the centers as they were */
+  drop_window(l);
+  return s;
 }
 
 const pg_layer_def pg_layers_center_loss[] = {
