@@ -181,5 +181,6 @@ __attribute__((visibility("default"))) int luaopen_perigee_core(lua_State *L) {
   pgl_open_layer(L);
   pgl_open_optim(L);
   pgl_open_io(L);
+  pgl_open_data(L);
   return 1;
 }
