@@ -7,6 +7,7 @@
 
 /* rows(tensor, index [, unit]) -> rows of the tensor by 1-based index; unit: uint8 to 0 .. 1 */
 static int l_rows(lua_State *L) {
+  lua_settop(L, 3);
   pgl_state *st = pgl_state_of(L);
   pg_tensor *t = pgl_check_tensor(L, 1), *index = pgl_check_tensor(L, 2);
   pgl_box *out = pgl_box_new(L, true);
@@ -17,6 +18,7 @@ static int l_rows(lua_State *L) {
 
 /* range(first, last) -> int64, both ends included */
 static int l_range(lua_State *L) {
+  lua_settop(L, 2);
   pgl_box *out = pgl_box_new(L, true);
   pgl_check(L, pg_range(pgl_ctx(L), luaL_checkinteger(L, 1), luaL_checkinteger(L, 2), &out->t));
   return 1;
