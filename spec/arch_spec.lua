@@ -107,12 +107,11 @@ local function exported(text)
   local code = code_of(text):gsub("\\\n", " "):gsub("\n[ \t]*#[^\n]*", "\n"):gsub("^#[^\n]*", "")
   for line in ("\n" .. code):gmatch "\n([%a_][^\n;]*)" do
     local static = line:find "^static" or line:find "^typedef" or line:find "^extern"
-      or line:find "^[%u_%d]+%b()%s*$" or line:find "^[%u_%d]+%b()%s*[%u_%d]+%("
     if not static then
       local name = line:match "PG_AT%(([%w_]+)%)" or line:match "([%w_]+)%s*%("
         or line:match "([%w_]+)%s*%[" or line:match "([%w_]+)%s*="
       local is_type = line:find "^struct%s+[%w_]+%s*{" or line:find "^enum" or line:find "^union"
-      if name and not is_type then names[#names + 1] = name end
+      if name and not name:find "^[%u%d_]+$" and not is_type then names[#names + 1] = name end
     end
   end
   return names

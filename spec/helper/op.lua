@@ -15,7 +15,7 @@ function M.op_info(name)
   if not infos then
     infos = {}
     for _, info in ipairs(core.op_info()) do
-      for word in info.name:gmatch "[^|]+" do infos[word] = info end
+      for _, word in ipairs(info.names) do infos[word] = info end
     end
   end
   return infos[name]
