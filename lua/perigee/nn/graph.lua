@@ -244,7 +244,7 @@ end
 
 --- Records a tensor op: op("cat", {a, b}, 2) is what pg.cat({a, b}, 2) means for symbolic tensors.
 -- The binding calls it too, through the metafield __op, when an op meets a symbolic tensor.
--- @param name an op of core.ops, or "index" for x[key]
+-- @param name an op of core.ops, or "getitem" for x[key]
 function M.op(name, ...)
   if name:sub(-1) == "_" then
     blame.raise("%s works in place, which a symbolic tensor cannot; use %s", name, name:sub(1, -2))
@@ -315,7 +315,7 @@ function Symbol.__tostring(a)
 end
 
 function Symbol.__index(self, key)
-  if type(key) ~= "string" then return M.op("index", self, key) end
+  if type(key) ~= "string" then return M.op("getitem", self, key) end
   local field = fields[key]
   if field then return field(self) end
   if methods[key] then return methods[key] end

@@ -14,11 +14,11 @@ local function index(x, key) return x[key] end
 local Op = Module:extend "Op"
 M.Op = Op
 
---- @param name an op of core.ops, or "index"
+--- @param name an op of core.ops, or "getitem" for x[key]
 -- @param template the op's arguments, packed; marks of graph.place stand for the tensors that
 -- forward gets
 function Op:init(name, template)
-  local fn = core.ops[name] or name == "index" and index
+  local fn = name == "getitem" and index or core.ops[name]
   if not fn then blame.raise("there is no op '%s'", tostring(name)) end
   rawset(self, "op", name)
   rawset(self, "template", template)
