@@ -4,6 +4,7 @@
 -- Any table with some of these methods is a callback; epochs and steps count from 1:
 --   on_train_begin(logs)   on_epoch_begin(epoch, logs)   on_batch_begin(step, logs)
 --   on_train_end(logs)     on_epoch_end(epoch, logs)     on_batch_end(step, logs)
+-- Logs of a batch hold that batch's losses and its size; logs of an epoch hold the epoch's means.
 -- `fit` sets self.model and self.info (optimizer, loader, history, epochs, steps, progress).
 -- `self.model.stop_training = true` ends the training after the running step or epoch.
 

@@ -6,6 +6,7 @@
 -- name. Outputs are named after the layer that makes them; `nn.Model(inputs, {score = h})` gives
 -- a name of one's own. A layer with several results names them "lstm.1", "lstm.2.1", ...
 
+local core = require "perigee.core"
 local Module = require("perigee.nn").Module
 local blame = require "perigee.blame"
 local graph = require "perigee.nn.graph"
@@ -62,39 +63,20 @@ local function reach(symbols)
   return seen
 end
 
---- The nodes of a set, each after its sources, else in the order they were made.
+--- The nodes of a set in the order they were made, which puts each after its sources; a node
+-- that somebody has tied to a later one closes a cycle.
 local function sort_nodes(set)
-  local nodes, waiting, users = {}, {}, {}
-  for node in pairs(set) do nodes[#nodes + 1] = node end
-  table.sort(nodes, function(a, b) return a.serial < b.serial end)
-  for _, node in ipairs(nodes) do
-    waiting[node] = 0
+  local order, before = {}, {}
+  for node in pairs(set) do order[#order + 1] = node end
+  table.sort(order, function(a, b) return a.serial < b.serial end)
+  for _, node in ipairs(order) do
     for _, source in ipairs(node.sources) do
-      local list = users[source._node] or {}
-      users[source._node] = list
-      list[#list + 1] = node
-      waiting[node] = waiting[node] + 1
+      if not before[source._node] then
+        blame.raise("nn.Model: the graph has a cycle: %s depends on %s, which was made after it",
+          node.label or "input", source._node.label or "input")
+      end
     end
-  end
-  local order, ready = {}, {}
-  for i = #nodes, 1, -1 do
-    if waiting[nodes[i]] == 0 then ready[#ready + 1] = nodes[i] end
-  end
-  while #ready > 0 do
-    local node = table.remove(ready)
-    order[#order + 1] = node
-    local list = users[node] or {}
-    for i = #list, 1, -1 do
-      waiting[list[i]] = waiting[list[i]] - 1
-      if waiting[list[i]] == 0 then ready[#ready + 1] = list[i] end
-    end
-  end
-  if #order < #nodes then
-    local words = {}
-    for _, node in ipairs(nodes) do
-      if waiting[node] > 0 then words[#words + 1] = node.label or node.name or node.kind end
-    end
-    blame.raise("nn.Model: the graph has a cycle through %s", table.concat(words, ", "))
+    before[node] = true
   end
   return order
 end
@@ -293,7 +275,7 @@ end
 
 local function check_value(input, value)
   local name, shape = input.name, input.shape
-  if util.type_name(value) ~= "Tensor" then
+  if not core.is_tensor(value) then
     blame.raise("input '%s': expected a tensor %s, got %s", name, graph.shape_text(shape),
       util.type_name(value))
   end

@@ -454,10 +454,14 @@ local function train_step(module, state, batch, at)
   value:backward()
   if state.clip_norm then core.clip_grad_norm(module:parameters(), state.clip_norm, 2.0) end
   optimizer:step()
+  local logs = {loss = number, size = n}
   at.tally:add("loss", number, n)
-  for _, part in ipairs(parts) do at.tally:add(part[1], part[2], n) end
+  for _, part in ipairs(parts) do
+    at.tally:add(part[1], part[2], n)
+    logs[part[1]] = part[2]
+  end
   batch_metrics(state, "fit", batch, outputs, at.tally, n)
-  return n, number
+  return logs
 end
 
 local FIT = {"validation_data", "steps_per_epoch", "validation_steps", "callbacks", "scheduler",
@@ -522,10 +526,10 @@ function M.methods:fit(data, opt)
       for batch in loader:batches() do
         at.step = at.step + 1
         tell(callbacks, "on_batch_begin", at.step, {})
-        local n, number = train_step(self, state, batch, at)
-        if opt.scheduler_every == "batch" then step_scheduler(scheduler, {loss = number}) end
-        view:update(n, means)
-        tell(callbacks, "on_batch_end", at.step, {loss = number, size = n})
+        local batch_logs = train_step(self, state, batch, at)
+        if opt.scheduler_every == "batch" then step_scheduler(scheduler, batch_logs) end
+        view:update(batch_logs.size, means)
+        tell(callbacks, "on_batch_end", at.step, batch_logs)
         if at.step == total or self.stop_training then break end
       end
       if at.step == before then blame.raise("fit: the data has no batches") end
