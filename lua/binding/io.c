@@ -87,8 +87,10 @@ static int l_load(lua_State *L) {
     lua_gc(L, LUA_GCCOLLECT);
     s = pg_load(st->ctx, format, path, b);
   }
-  if (s == PG_ENOMEM) return raise(L, "load");
-  if (s != PG_OK) return refuse(L);
+  if (s != PG_OK) {
+    pg_bundle_clear(b);
+    return s == PG_ENOMEM ? raise(L, "load") : refuse(L);
+  }
   if (b->single) {
     push_tensor(L, b->entry[0].tensor);
   } else {
