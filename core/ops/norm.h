@@ -1,0 +1,158 @@
+/* What the normalisation ops share: sums around a value, and the gradient as recorded ops. Relies
+ * on chain.h, base/par. Spec: spec/ops/norm_spec.lua. */
+#ifndef PG_OPS_NORM_H
+#define PG_OPS_NORM_H
+
+#include <math.h>
+
+#include "base/par.h"
+#include "kernels/level.h"
+#include "ops/chain.h"
+
+enum { NORM_LANES = 64, NORM_PIECE = 65536 };
+
+/* --- statistics over a run of n elements: sums of d and of d e, in lanes, then in double ---------
+ */
+
+/* norm_sums: s[0] = sum (x - m), s[1] = sum (x - m)^2. norm_products: s[0] = sum g, s[1] = sum g (x
+ * - m). The columns forms do so for c columns over rows of c elements, adding to s[0 .. c) and s[c
+ * .. 2c). */
+#define NORM_STATISTICS(S, T)                                                                    \
+  static inline void norm_sums_##S(int64_t n, const T *restrict x, T m, double *s) {             \
+    double a = 0, b = 0;                                                                         \
+    int64_t i = 0;                                                                               \
+    while (i + NORM_LANES <= n) {                                                                \
+      T t[NORM_LANES], q[NORM_LANES];                                                            \
+      int64_t end = pg_min64(n / NORM_LANES * NORM_LANES, i + 32 * NORM_LANES);                  \
+      for (int64_t j = 0; j < NORM_LANES; j++) t[j] = q[j] = 0;                                  \
+      for (; i < end; i += NORM_LANES)                                                           \
+        for (int64_t j = 0; j < NORM_LANES; j++) {                                               \
+          T d = x[i + j] - m;                                                                    \
+          t[j] += d;                                                                             \
+          q[j] += d * d;                                                                         \
+        }                                                                                        \
+      for (int64_t j = 0; j < NORM_LANES; j++) {                                                 \
+        a += (double)t[j];                                                                       \
+        b += (double)q[j];                                                                       \
+      }                                                                                          \
+    }                                                                                            \
+    for (; i < n; i++) {                                                                         \
+      T d = x[i] - m;                                                                            \
+      a += (double)d;                                                                            \
+      b += (double)(d * d);                                                                      \
+    }                                                                                            \
+    s[0] = a;                                                                                    \
+    s[1] = b;                                                                                    \
+  }                                                                                              \
+  static inline void norm_products_##S(int64_t n, const T *restrict g, const T *restrict x, T m, \
+                                       double *s) {                                              \
+    double a = 0, b = 0;                                                                         \
+    int64_t i = 0;                                                                               \
+    while (i + NORM_LANES <= n) {                                                                \
+      T t[NORM_LANES], q[NORM_LANES];                                                            \
+      int64_t end = pg_min64(n / NORM_LANES * NORM_LANES, i + 32 * NORM_LANES);                  \
+      for (int64_t j = 0; j < NORM_LANES; j++) t[j] = q[j] = 0;                                  \
+      for (; i < end; i += NORM_LANES)                                                           \
+        for (int64_t j = 0; j < NORM_LANES; j++) {                                               \
+          t[j] += g[i + j];                                                                      \
+          q[j] += g[i + j] * (x[i + j] - m);                                                     \
+        }                                                                                        \
+      for (int64_t j = 0; j < NORM_LANES; j++) {                                                 \
+        a += (double)t[j];                                                                       \
+        b += (double)q[j];                                                                       \
+      }                                                                                          \
+    }                                                                                            \
+    for (; i < n; i++) {                                                                         \
+      a += (double)g[i];                                                                         \
+      b += (double)(g[i] * (x[i] - m));                                                          \
+    }                                                                                            \
+    s[0] = a;                                                                                    \
+    s[1] = b;                                                                                    \
+  }                                                                                              \
+  static inline void norm_column_sums_##S(int64_t rows, int64_t c, const T *restrict x,          \
+                                          const double *m, double *restrict s) {                 \
+    for (; rows >= 4; rows -= 4, x += 4 * c)                                                     \
+      for (int64_t j = 0; j < c; j++) {                                                          \
+        T k = (T)m[j], d0 = x[j] - k, d1 = x[j + c] - k;                                         \
+        T d2 = x[j + 2 * c] - k, d3 = x[j + 3 * c] - k;                                          \
+        s[j] += (double)((d0 + d1) + (d2 + d3));                                                 \
+        s[j + c] += (double)((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3));                         \
+      }                                                                                          \
+    for (; rows > 0; rows--, x += c)                                                             \
+      for (int64_t j = 0; j < c; j++) {                                                          \
+        T d = x[j] - (T)m[j];                                                                    \
+        s[j] += (double)d;                                                                       \
+        s[j + c] += (double)(d * d);                                                             \
+      }                                                                                          \
+  }                                                                                              \
+  static inline void norm_column_products_##S(int64_t rows, int64_t c, const T *restrict g,      \
+                                              const T *restrict x, const double *m,              \
+                                              double *restrict s) {                              \
+    for (; rows >= 4; rows -= 4, x += 4 * c, g += 4 * c)                                         \
+      for (int64_t j = 0; j < c; j++) {                                                          \
+        T k = (T)m[j], g0 = g[j], g1 = g[j + c], g2 = g[j + 2 * c], g3 = g[j + 3 * c];           \
+        s[j] += (double)((g0 + g1) + (g2 + g3));                                                 \
+        s[j + c] += (double)((g0 * (x[j] - k) + g1 * (x[j + c] - k)) +                           \
+                             (g2 * (x[j + 2 * c] - k) + g3 * (x[j + 3 * c] - k)));               \
+      }                                                                                          \
+    for (; rows > 0; rows--, x += c, g += c)                                                     \
+      for (int64_t j = 0; j < c; j++) {                                                          \
+        s[j] += (double)g[j];                                                                    \
+        s[j + c] += (double)(g[j] * (x[j] - (T)m[j]));                                           \
+      }                                                                                          \
+  }
+NORM_STATISTICS(f32, float)
+NORM_STATISTICS(f64, double)
+
+/* The gradients of y = weight xhat + bias with xhat = (x - mean) / sqrt(var + eps) as recorded ops.
+ * x and g are seen as `shape` (4 dims); mean and var are taken over the dims of stat, weight and
+ * bias lie along those of param. With `mean` given (seen as shape[i] where param, else 1) the
+ * statistics are constants; with `centered` false mean is 0. Fills gin[0], gin[at_weight],
+ * gin[at_bias] as needed. */
+static inline pg_status norm_recorded(pg_call *c, const int64_t *shape, unsigned stat,
+                                      unsigned param, bool centered, double eps, pg_tensor *mean,
+                                      pg_tensor *var, int at_weight, int at_bias) {
+  pg_chain k = {.ctx = c->ctx};
+  const pg_meta *m = &c->meta[0];
+  int64_t over[4], around[4], wide[4];
+  int nover = 0, naround = 0;
+  for (int i = 0; i < 4; i++) {
+    if (stat >> i & 1) over[nover++] = i + 1;
+    if (!(param >> i & 1)) around[naround++] = i + 1;
+    wide[i] = param >> i & 1 ? shape[i] : 1;
+  }
+  pg_tensor *x = PG_STEP(&k, "reshape", "tl", c->in[0], 4, shape);
+  pg_tensor *g = PG_STEP(&k, "reshape", "tl", c->gout[0], 4, shape), *gx;
+  pg_tensor *number = pg_chain_number(&k, eps), *w = NULL;
+  if (at_weight && c->in[at_weight]) w = PG_STEP(&k, "reshape", "tl", c->in[at_weight], 4, wide);
+  pg_tensor *gh = w ? PG_STEP(&k, "mul", "tt", g, w) : g;
+  if (mean) {
+    pg_tensor *r = PG_STEP(&k, "reshape", "tl", var, 4, wide);
+    r = PG_STEP(&k, "rsqrt", "t", PG_STEP(&k, "add", "tt", r, number));
+    x = PG_STEP(&k, "sub", "tt", x, PG_STEP(&k, "reshape", "tl", mean, 4, wide));
+    x = PG_STEP(&k, "mul", "tt", x, r);
+    gx = PG_STEP(&k, "mul", "tt", gh, r);
+  } else {
+    if (centered) x = PG_STEP(&k, "sub", "tt", x, PG_STEP(&k, "mean", "tlb", x, nover, over, 1));
+    pg_tensor *v = PG_STEP(&k, "mean", "tlb", PG_STEP(&k, "mul", "tt", x, x), nover, over, 1);
+    pg_tensor *r = PG_STEP(&k, "rsqrt", "t", PG_STEP(&k, "add", "tt", v, number));
+    x = PG_STEP(&k, "mul", "tt", x, r);
+    pg_tensor *along = PG_STEP(&k, "mul", "tt", gh, x);
+    along = PG_STEP(&k, "mul", "tt", x, PG_STEP(&k, "mean", "tlb", along, nover, over, 1));
+    gx = PG_STEP(&k, "sub", "tt", gh, along);
+    if (centered) gx = PG_STEP(&k, "sub", "tt", gx, PG_STEP(&k, "mean", "tlb", gh, nover, over, 1));
+    gx = PG_STEP(&k, "mul", "tt", gx, r);
+  }
+  if (c->need[0]) pg_chain_give(&k, PG_STEP(&k, "reshape", "tl", gx, m->nd, m->shape), &c->gin[0]);
+  for (int pass = 0; pass < 2; pass++) {
+    int at = pass ? at_bias : at_weight;
+    if (!at || !c->need[at]) continue;
+    pg_tensor *t = pass ? g : PG_STEP(&k, "mul", "tt", g, x);
+    if (naround) t = PG_STEP(&k, "sum", "tlb", t, naround, around, 1);
+    t = PG_STEP(&k, "reshape", "tl", t, c->meta[at].nd, c->meta[at].shape);
+    pg_chain_give(&k, t, &c->gin[at]);
+  }
+  return pg_chain_end(&k);
+}
+
+#endif
