@@ -96,7 +96,9 @@ static int l_layer_slots(lua_State *L) {
 
 static int l_layer_get(lua_State *L) {
   pg_layer *l = check_layer(L);
-  pgl_push(L, l->slot[find_slot(L, l, luaL_checkstring(L, 2))]);
+  pg_tensor *t;
+  pgl_check(L, pg_layer_get(l, find_slot(L, l, luaL_checkstring(L, 2)), &t));
+  pgl_push(L, t);
   return 1;
 }
 
@@ -108,10 +110,7 @@ static int l_layer_set(lua_State *L) {
   if (t && l->slot[i] && !pg_same_shape(t, l->slot[i]))
     return luaL_error(L, "%s.%s: expected %s, got %s", l->def->name, l->def->slot[i].name,
                       pg_shape_str(l->slot[i]).s, pg_shape_str(t).s);
-  if (t) t->is_param = true;
-  pg_tensor_ref(t);
-  pg_tensor_unref(l->slot[i]);
-  l->slot[i] = t;
+  pgl_check(L, pg_layer_set(l, i, t));
   return 0;
 }
 
@@ -156,7 +155,7 @@ static int l_layer_set_arg(lua_State *L) {
   pg_call c;
   pgl_defaults(&c, st->ctx, one);
   if (!pgl_parse(L, &a, 3, one, &c)) return luaL_error(L, "%s", st->error);
-  l->arg[i] = c.arg[0];
+  pgl_check(L, pg_layer_set_arg(l, i, &c.arg[0]));
   return 0;
 }
 
@@ -165,12 +164,12 @@ static int l_layer_train(lua_State *L) {
   return 0;
 }
 
-/* layers() -> {{name=, doc=, lua=, params=, slots=}} */
+/* layers() -> {{name=, doc=, lua=, show=, params=, inputs=}} */
 static int l_layers(lua_State *L) {
   lua_newtable(L);
   const pg_layer_def *def;
   for (int i = 0; (def = pg_layer_def_at(i)); i++) {
-    lua_createtable(L, 0, 5);
+    lua_createtable(L, 0, 6);
     lua_pushstring(L, def->name);
     lua_setfield(L, -2, "name");
     lua_pushstring(L, def->doc);
@@ -178,6 +177,10 @@ static int l_layers(lua_State *L) {
     if (def->lua) {
       lua_pushstring(L, def->lua);
       lua_setfield(L, -2, "lua");
+    }
+    if (def->show) {
+      lua_pushstring(L, def->show);
+      lua_setfield(L, -2, "show");
     }
     pgl_push_params(L, def->param);
     lua_setfield(L, -2, "params");

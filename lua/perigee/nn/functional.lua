@@ -1,0 +1,36 @@
+--- `nn.functional`: ops without state, under PyTorch's names. Every op of core that is a method or
+-- marked for nn is here. Relies on core.ops. Spec: spec/nn/functional_spec.lua.
+
+local core = require "perigee.core"
+local util = require "perigee.util"
+
+local known
+
+local function names()
+  if known then return known end
+  known = {}
+  for _, info in ipairs(core.op_info()) do
+    if (info.nn or info.method) and not info.hidden and not info.inplace_only then
+      for _, name in ipairs(info.names) do
+        known[name] = true
+        if info.inplace then known[name .. "_"] = true end
+      end
+    end
+  end
+  return known
+end
+
+return setmetatable({}, {
+  __name = "nn.functional",
+  __index = function(self, key)
+    if type(key) == "string" and key:sub(1, 2) == "__" then return nil end
+    if not names()[key] then
+      local near = util.suggest(key, util.sorted_keys(names()))
+      error(("nn.functional: there is no function %s%s"):format(util.show(key),
+        near and (", did you mean '%s'?"):format(near) or ""), 2)
+    end
+    local fn = core.ops[key]
+    rawset(self, key, fn)
+    return fn
+  end,
+})

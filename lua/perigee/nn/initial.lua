@@ -1,0 +1,53 @@
+--- `nn.init`: initial values in place, under PyTorch's names. Relies on core.ops.
+-- Spec: spec/nn/initial_spec.lua.
+
+local core = require "perigee.core"
+local util = require "perigee.util"
+
+local M = {}
+
+local gains = {linear = 1, conv1d = 1, conv2d = 1, conv3d = 1, sigmoid = 1, tanh = 5 / 3,
+  relu = math.sqrt(2), selu = 3 / 4}
+
+--- The recommended factor for a layer before this nonlinearity.
+-- @param nonlinearity "relu", "leaky_relu", "tanh", "sigmoid", "selu", "linear", "conv2d" ..
+-- @param param the slope of leaky_relu (0.01)
+function M.calculate_gain(nonlinearity, param)
+  if nonlinearity == "leaky_relu" then
+    local slope = util.expect("calculate_gain", "param", param or 0.01, "number")
+    return math.sqrt(2 / (1 + slope * slope))
+  end
+  return gains[util.choice("calculate_gain", "nonlinearity", nonlinearity,
+    {"linear", "conv1d", "conv2d", "conv3d", "sigmoid", "tanh", "relu", "leaky_relu", "selu"})]
+end
+
+local known
+
+local function names()
+  if known then return known end
+  known = {}
+  for _, info in ipairs(core.op_info()) do
+    if info.init then
+      for _, name in ipairs(info.names) do
+        local full = name:sub(-1) == "_" and name or name .. "_"
+        known[full] = core.ops[full] or core.ops[name]
+      end
+    end
+  end
+  return known
+end
+
+return setmetatable(M, {
+  __name = "nn.init",
+  __index = function(self, key)
+    if type(key) == "string" and key:sub(1, 2) == "__" then return nil end
+    local fn = names()[key]
+    if not fn then
+      local near = util.suggest(key, util.sorted_keys(names()))
+      error(("nn.init: there is no function %s%s"):format(util.show(key),
+        near and (", did you mean '%s'?"):format(near) or ""), 2)
+    end
+    rawset(self, key, fn)
+    return fn
+  end,
+})

@@ -1,0 +1,75 @@
+--- Containers that only hold: `nn.ModuleList`, `nn.ModuleDict`, `nn.ParameterList`.
+-- Relies on nn/module.lua. Spec: spec/nn/module_list_spec.lua.
+
+local module = require "perigee.nn.module"
+local util = require "perigee.util"
+
+local M = {}
+
+--- Makes `list[i]`, `#list` and `ipairs(list)` work over what is registered, counting from 1.
+local function index_by_position(class, kind)
+  local index = class.__index
+  class.__index = function(self, key)
+    if math.type(key) == "integer" then
+      local order = rawget(self, "_order")
+      local name = order[key < 0 and #order + 1 + key or key]
+      return name and rawget(self, kind)[name]
+    end
+    return index(self, key)
+  end
+  class.__len = function(self) return #rawget(self, "_order") end
+end
+
+local ModuleList = module.Module:extend "ModuleList"
+M.ModuleList = ModuleList
+index_by_position(ModuleList, "_modules")
+
+--- `nn.ModuleList {a, b}`: modules "1", "2" .. that a module of one's own calls as it likes.
+function ModuleList:init(list)
+  for _, child in ipairs(util.expect("nn.ModuleList", "modules", list or {}, "table")) do
+    self:append(child)
+  end
+  rawset(self, "_given", nil)
+end
+
+--- Adds a module at the end. @return the list
+function ModuleList:append(child) return self:add_module(tostring(#self + 1), child) end
+
+function ModuleList:config() return {self:children(), n = 1} end
+
+local ModuleDict = module.Module:extend "ModuleDict"
+M.ModuleDict = ModuleDict
+
+--- `nn.ModuleDict {left = a, right = b}`: modules by name, in the order of their names.
+function ModuleDict:init(dict)
+  dict = util.expect("nn.ModuleDict", "modules", dict or {}, "table")
+  for _, name in ipairs(util.sorted_keys(dict)) do self:add_module(name, dict[name]) end
+  rawset(self, "_given", nil)
+end
+
+function ModuleDict:config()
+  local dict = {}
+  for name, child in self:named_children() do dict[name] = child end
+  return {dict, n = 1}
+end
+
+local ParameterList = module.Module:extend "ParameterList"
+M.ParameterList = ParameterList
+index_by_position(ParameterList, "_parameters")
+
+--- `nn.ParameterList {p, q}`: parameters "1", "2" ..; tensors become parameters.
+function ParameterList:init(list)
+  for _, p in ipairs(util.expect("nn.ParameterList", "parameters", list or {}, "table")) do
+    self:append(p)
+  end
+  rawset(self, "_given", nil)
+end
+
+--- Adds a parameter at the end. @return the list
+function ParameterList:append(p) return self:register_parameter(tostring(#self + 1), p) end
+
+function ParameterList:config()
+  return nil, "a ParameterList cannot be saved by its arguments"
+end
+
+return M

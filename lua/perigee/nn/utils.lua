@@ -1,0 +1,60 @@
+--- `nn.utils`: gradients clipped, parameters as one vector. Relies on perigee.core.
+-- Spec: spec/nn/utils_spec.lua.
+
+local core = require "perigee.core"
+local util = require "perigee.util"
+
+local M = {}
+
+local function list_of(fn, params)
+  if core.is_tensor(params) then return {params} end
+  return util.expect(fn, "parameters", params, "table")
+end
+
+--- Scales all gradients so that their joint norm is at most max_norm.
+-- @param params a list of parameters, or one
+-- @param max_norm the largest norm
+-- @param norm_type 2, another number, or math.huge; or {norm_type = ..}
+-- @return the norm before
+function M.clip_grad_norm_(params, max_norm, norm_type)
+  util.expect("clip_grad_norm_", "max_norm", max_norm, "number")
+  if type(norm_type) == "table" then
+    norm_type = util.options("clip_grad_norm_", norm_type, {norm_type = 2}).norm_type
+  end
+  return core.clip_grad_norm(list_of("clip_grad_norm_", params), max_norm, norm_type or 2)
+end
+
+--- Clamps every element of all gradients to +-clip_value.
+function M.clip_grad_value_(params, clip_value)
+  util.expect("clip_grad_value_", "clip_value", clip_value, "number")
+  local _ <close> = core.no_grad()
+  for _, p in ipairs(list_of("clip_grad_value_", params)) do
+    if p.grad then p.grad:clamp_(-clip_value, clip_value) end
+  end
+end
+
+--- All parameters as one vector.
+function M.parameters_to_vector(params)
+  local flat = {}
+  for i, p in ipairs(list_of("parameters_to_vector", params)) do flat[i] = p:reshape(-1) end
+  return core.ops.cat(flat, 1)
+end
+
+--- Copies a vector into the parameters, in order.
+function M.vector_to_parameters(vector, params)
+  local at, total = 1, 0
+  params = list_of("vector_to_parameters", params)
+  for _, p in ipairs(params) do total = total + p:numel() end
+  if total ~= vector:numel() then
+    util.fail("vector_to_parameters", "the parameters have %d elements, the vector %d", total,
+      vector:numel())
+  end
+  local _ <close> = core.no_grad()
+  for _, p in ipairs(params) do
+    local n = p:numel()
+    p:detach():copy_(vector:narrow(1, at, n):reshape(p.shape))
+    at = at + n
+  end
+end
+
+return M
