@@ -1,6 +1,6 @@
 /* Epoch orders and batches.
  * Relies on tensor and base/par.
- * Spec: spec/data/data_spec.lua. */
+ * Spec: spec/data/loader_spec.lua. */
 #include "data/data.h"
 
 #include <string.h>

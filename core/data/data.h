@@ -1,6 +1,6 @@
 /* What a data loader computes: the order of an epoch and the rows of a batch. Nothing here is
  * recorded for gradients. Relies on tensor and base/par.
- * Spec: spec/data/data_spec.lua. */
+ * Spec: spec/data/loader_spec.lua. */
 #ifndef PG_DATA_DATA_H
 #define PG_DATA_DATA_H
 

@@ -1,6 +1,6 @@
 /* Bundles, and the choice of a format by name or suffix.
  * Relies on tensor and on the generated registry of io/formats.
- * Spec: spec/io/io_spec.lua. */
+ * Spec: spec/io/files_spec.lua. */
 #include "io/io.h"
 
 #include <ctype.h>

@@ -1,6 +1,6 @@
 /* Reading and writing tensors: the format contract and the bundle of named tensors that every
  * format fills or takes. A file in io/formats/ exports one table, const pg_format
- * pg_formats_<file>[], ended by {0}. Relies on tensor. Spec: spec/io/io_spec.lua. */
+ * pg_formats_<file>[], ended by {0}. Relies on tensor. Spec: spec/io/files_spec.lua. */
 #ifndef PG_IO_IO_H
 #define PG_IO_IO_H
 

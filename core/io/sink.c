@@ -1,6 +1,6 @@
 /* Atomic writing: temporary file in the target's folder, fsync, rename, fsync of the folder.
  * Relies on base and POSIX files.
- * Spec: spec/io/io_spec.lua. */
+ * Spec: spec/io/files_spec.lua. */
 #include "io/sink.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* Where bytes go: a temporary file beside the target, which takes its place only when all is
  * written and on disk. Relies on base.
- * Spec: spec/io/io_spec.lua. */
+ * Spec: spec/io/files_spec.lua. */
 #ifndef PG_IO_SINK_H
 #define PG_IO_SINK_H
 

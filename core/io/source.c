@@ -1,6 +1,6 @@
 /* Sources of bytes: plain files and gzip streams (zlib), told apart by their first bytes.
  * Relies on base, POSIX files and zlib.
- * Spec: spec/io/io_spec.lua. */
+ * Spec: spec/io/files_spec.lua. */
 #include "io/source.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* Where bytes come from: a plain file, a gzip stream, a member of a zip archive; read forward only.
  * Relies on base; nothing here trusts a length that a file states about itself.
- * Spec: spec/io/io_spec.lua. */
+ * Spec: spec/io/files_spec.lua. */
 #ifndef PG_IO_SOURCE_H
 #define PG_IO_SOURCE_H
 

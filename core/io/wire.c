@@ -1,6 +1,6 @@
 /* Conversion of file elements to tensor elements, in chunks, straight into the tensor where both
  * agree. Relies on tensor and source.
- * Spec: spec/io/io_spec.lua. */
+ * Spec: spec/io/files_spec.lua. */
 #include "io/wire.h"
 
 #include <string.h>

@@ -1,6 +1,6 @@
 /* Element types as files hold them, and their way into tensors: what Perigee has no dtype for is
  * widened (int8 .. uint64 to int64, float16 to float32). Relies on tensor and source.
- * Spec: spec/io/io_spec.lua. */
+ * Spec: spec/io/files_spec.lua. */
 #ifndef PG_IO_WIRE_H
 #define PG_IO_WIRE_H
 

@@ -1,6 +1,6 @@
 /* core.data: the order of an epoch and the rows of a batch, for perigee.data.
  * Relies on pgl.h and data/data.h.
- * Spec: spec/data/data_spec.lua. */
+ * Spec: spec/data/loader_spec.lua. */
 #include "data/data.h"
 
 #include "pgl.h"

@@ -1,6 +1,6 @@
 --- Files for specs: fixtures, files of given bytes, and what every malformed file must give.
 -- Relies on spec/helper.lua and perigee.core.
--- Spec: spec/io/.
+-- Spec: spec/io/files_spec.lua.
 
 local core = require "perigee.core"
 local H = require "spec.helper"

@@ -1,7 +1,7 @@
 --- Datasets and loaders: `local data = pg.data`.
 -- A dataset is a table with `#set` and `set:get(i)`; `set:batch(index)` where it can do many at
 -- once. A sample and a batch are tables of tensors by field name.
--- Relies on the files of perigee/data/. Spec: spec/data/.
+-- Relies on the files of perigee/data/. Spec: spec/data/dataset_spec.lua.
 
 local dataset = require "perigee.data.dataset"
 local images = require "perigee.data.mnist"
