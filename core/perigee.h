@@ -91,7 +91,8 @@ size_t pg_dtype_size(pg_dtype d);
 const pg_op *pg_op_find(const pg_ctx *ctx, const char *name); /* NULL if there is none */
 /* Runs an op with one output. fmt has a letter for each parameter in the descriptor's order:
  * t tensor (NULL = absent), f double, i int64_t, b int, s const char *, l int n + const int64_t *,
- * - default. *out is owned by the caller.
+ * - default. *out is owned by the caller. A required tensor that is NULL (what should have made it
+ * failed) gives PG_ESTATE and leaves the text of that failure.
  *   pg_do(ctx, &y, "sum", "tlb", x, 1, (int64_t[]){2}, 1) */
 pg_status pg_do(pg_ctx *ctx, pg_tensor **out, const char *name, const char *fmt, ...);
 

@@ -146,8 +146,28 @@ static void meta_of(pg_meta *m, const pg_tensor *t) {
 
 static size_t align8(size_t n) { return (n + 7) & ~(size_t)7; }
 
-/* Makes the node of a finished call and hangs the outputs on it. */
-static pg_status record(pg_call *c) {
+/* Does backward want an input that this in-place call is about to overwrite? */
+static bool overwrites_saved(const pg_call *c) {
+  for (int i = 0; i < c->nin; i++)
+    if (c->in[i] && c->in[i]->storage == c->in[0]->storage && (c->op->saves & PG_SAVE_IN(i)))
+      return true;
+  return false;
+}
+
+/* *out = a copy of in[0] with its place in the graph. */
+static pg_status copy_before(pg_call *c, pg_tensor **out) {
+  pg_tensor *t = c->in[0];
+  PG_TRY(pg_tensor_clone(c->ctx, t, out));
+  (*out)->requires_grad = t->requires_grad;
+  (*out)->node = t->node;
+  (*out)->node_out = t->node_out;
+  if (t->node) t->node->refs++;
+  return PG_OK;
+}
+
+/* Makes the node of a finished call and hangs the outputs on it. before: in[0] as it was, where the
+ * call overwrote what backward needs; else NULL. */
+static pg_status record(pg_call *c, pg_tensor *before) {
   pg_ctx *ctx = c->ctx;
   const pg_op *op = c->op;
   int narg = 0;
@@ -214,8 +234,8 @@ static pg_status record(pg_call *c) {
     meta_of(&n->meta[i], t);
     unsigned bit = op->param[0].kind == PG_TENSORS ? PG_SAVE_IN(0) : i < 16 ? PG_SAVE_IN(i) : 0;
     if (op->saves & bit) {
-      n->in[i] = pg_tensor_ref(t);
-      n->version[i] = t->storage->version;
+      n->in[i] = pg_tensor_ref(before && t->storage == c->in[0]->storage ? before : t);
+      n->version[i] = n->in[i]->storage->version;
     }
     if (!t->requires_grad || (in_flags(op, i) & PG_NOGRAD)) continue;
     if (t->node) {
@@ -273,9 +293,13 @@ static pg_status run(pg_call *c, pg_tensor **owned) {
     PG_TRY(check_inplace(c, flow, owned));
     c->out[0] = pg_tensor_ref(c->in[0]);
     if (device == PG_META) return PG_OK;
-    if (c->os[0].dtype != c->in[0]->dtype) PG_TRY(forward_and_copy(c));
-    else PG_TRY(op->forward[PG_HOST](c));
+    pg_tensor *before = NULL;
+    if (flow && overwrites_saved(c)) PG_TRY(copy_before(c, &before));
+    pg_status s = c->os[0].dtype != c->in[0]->dtype ? forward_and_copy(c) : op->forward[PG_HOST](c);
     c->out[0]->storage->version++;
+    if (s == PG_OK && flow) s = record(c, before);
+    pg_tensor_unref(before);
+    return s;
   } else {
     PG_TRY(make_outputs(c, device));
     if (device == PG_META) {
@@ -284,7 +308,7 @@ static pg_status run(pg_call *c, pg_tensor **owned) {
     }
     if (op->forward[PG_HOST]) PG_TRY(op->forward[PG_HOST](c));
   }
-  return flow ? record(c) : PG_OK;
+  return flow ? record(c, NULL) : PG_OK;
 }
 
 pg_status pg_apply(pg_call *c) {
@@ -334,10 +358,12 @@ pg_status pg_do(pg_ctx *ctx, pg_tensor **out, const char *name, const char *fmt,
   c.inplace = inplace;
   va_list ap;
   va_start(ap, fmt);
+  bool failed = false;
   int i = 0, k = 0;
   for (const pg_param *p = op->param; *fmt && p->kind != PG_END; fmt++, p++) {
     if (p->kind == PG_TENSOR) {
       if (*fmt == 't') c.in[i] = va_arg(ap, pg_tensor *);
+      if (!c.in[i] && !(p->flags & PG_OPTIONAL)) failed = true;
       i++;
       continue;
     }
@@ -373,6 +399,7 @@ pg_status pg_do(pg_ctx *ctx, pg_tensor **out, const char *name, const char *fmt,
     }
   }
   va_end(ap);
+  if (failed) return PG_ESTATE;
   PG_TRY(pg_apply(&c));
   for (int j = out ? 1 : 0; j < c.nout; j++) pg_tensor_unref(c.out[j]);
   if (out) *out = c.out[0];
