@@ -1,0 +1,459 @@
+/* Convolutions through oneDNN, API v2 (Debian 12) and v3 behind one face. The library is loaded at
+ * first use: it costs start-up time and memory that scripts without convolutions need not pay.
+ * Beside the loader this file allocates: primitives, their descriptors and one scratch block. Spec:
+ * spec/kernels/conv_spec.lua. */
+#include "kernels/onednn.h"
+
+#include <stddef.h>
+
+#if defined(PG_DNNL_SONAME)
+#include <dlfcn.h>
+#include <dnnl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define V3 (DNNL_VERSION_MAJOR >= 3)
+
+#define COMMON_FUNCTIONS(X)                  \
+  X(dnnl_engine_create)                      \
+  X(dnnl_engine_destroy)                     \
+  X(dnnl_stream_create)                      \
+  X(dnnl_stream_destroy)                     \
+  X(dnnl_stream_wait)                        \
+  X(dnnl_version)                            \
+  X(dnnl_primitive_attr_create)              \
+  X(dnnl_primitive_attr_destroy)             \
+  X(dnnl_primitive_attr_set_scratchpad_mode) \
+  X(dnnl_primitive_desc_query_md)            \
+  X(dnnl_primitive_desc_destroy)             \
+  X(dnnl_primitive_create)                   \
+  X(dnnl_primitive_execute)                  \
+  X(dnnl_primitive_destroy)                  \
+  X(dnnl_reorder_primitive_desc_create)      \
+  X(dnnl_memory_create)                      \
+  X(dnnl_memory_destroy)                     \
+  X(dnnl_memory_set_data_handle)             \
+  X(dnnl_memory_desc_get_size)               \
+  X(dnnl_memory_desc_equal)
+#if V3
+#define FUNCTIONS(X)                                      \
+  COMMON_FUNCTIONS(X)                                     \
+  X(dnnl_memory_desc_create_with_tag)                     \
+  X(dnnl_memory_desc_destroy)                             \
+  X(dnnl_convolution_forward_primitive_desc_create)       \
+  X(dnnl_convolution_backward_data_primitive_desc_create) \
+  X(dnnl_convolution_backward_weights_primitive_desc_create)
+typedef dnnl_memory_desc_t md;        /* ours: an owned handle */
+typedef const_dnnl_memory_desc_t cmd; /* the library's, borrowed */
+#define MD(m) (m)
+#else
+#define FUNCTIONS(X)                                     \
+  COMMON_FUNCTIONS(X)                                    \
+  X(dnnl_memory_desc_init_by_tag)                        \
+  X(dnnl_dilated_convolution_forward_desc_init)          \
+  X(dnnl_dilated_convolution_backward_data_desc_init)    \
+  X(dnnl_dilated_convolution_backward_weights_desc_init) \
+  X(dnnl_primitive_desc_create)
+typedef dnnl_memory_desc_t md;         /* ours: a value */
+typedef const dnnl_memory_desc_t *cmd; /* the library's, borrowed */
+#define MD(m) (&(m))
+#endif
+
+typedef struct library {
+  void *handle;
+#define X(name) __typeof__(&name) name;
+  FUNCTIONS(X)
+#undef X
+} library;
+
+typedef enum direction { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHT } direction;
+
+enum { SRC, WEIGHT, BIAS, DST, NMEM };
+
+/* One primitive for one shape. The weight lies in the layout that the primitive likes best,
+ * `inner`; the user's is `mem[WEIGHT]`, and `reorder` goes from one to the other (none where they
+ * are the same). */
+typedef struct entry {
+  struct entry *next;
+  pgk_conv shape;
+  direction dir;
+  bool bias;
+  dnnl_primitive_t primitive, reorder;
+  dnnl_memory_t mem[NMEM], inner, scratch;
+  void *inner_data;
+  size_t scratch_bytes, reorder_scratch_bytes;
+  dnnl_memory_t reorder_scratch;
+} entry;
+
+enum { BUCKETS = 256 };
+
+struct pgk_dnn {
+  library lib;
+  dnnl_engine_t engine;
+  dnnl_stream_t stream;
+  dnnl_primitive_attr_t attr;
+  entry *bucket[BUCKETS];
+  void *scratch;
+  size_t scratch_bytes;
+  char version[48];
+};
+
+static bool load(library *l) {
+  l->handle = dlopen(PG_DNNL_SONAME, RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE);
+  if (!l->handle) return false;
+  bool all = true;
+  void *found;
+#define X(name)                           \
+  found = dlsym(l->handle, #name);        \
+  memcpy(&l->name, &found, sizeof found); \
+  all = all && found;
+  FUNCTIONS(X)
+#undef X
+  if (!all) dlclose(l->handle);
+  return all;
+}
+
+pgk_dnn *pgk_dnn_new(void) {
+  pgk_dnn *d = calloc(1, sizeof *d);
+  if (!d) return NULL;
+  if (!load(&d->lib)) {
+    free(d);
+    return NULL;
+  }
+  library *l = &d->lib;
+  if (l->dnnl_engine_create(&d->engine, dnnl_cpu, 0) != dnnl_success ||
+      l->dnnl_stream_create(&d->stream, d->engine, dnnl_stream_default_flags) != dnnl_success ||
+      l->dnnl_primitive_attr_create(&d->attr) != dnnl_success ||
+      l->dnnl_primitive_attr_set_scratchpad_mode(d->attr, dnnl_scratchpad_mode_user) !=
+          dnnl_success) {
+    pgk_dnn_free(d);
+    return NULL;
+  }
+  const dnnl_version_t *v = l->dnnl_version();
+  snprintf(d->version, sizeof d->version, "oneDNN %d.%d.%d", v->major, v->minor, v->patch);
+  return d;
+}
+
+static void entry_free(pgk_dnn *d, entry *e) {
+  library *l = &d->lib;
+  if (e->primitive) l->dnnl_primitive_destroy(e->primitive);
+  if (e->reorder) l->dnnl_primitive_destroy(e->reorder);
+  for (int i = 0; i < NMEM; i++)
+    if (e->mem[i]) l->dnnl_memory_destroy(e->mem[i]);
+  if (e->inner) l->dnnl_memory_destroy(e->inner);
+  if (e->scratch) l->dnnl_memory_destroy(e->scratch);
+  if (e->reorder_scratch) l->dnnl_memory_destroy(e->reorder_scratch);
+  free(e->inner_data);
+  free(e);
+}
+
+void pgk_dnn_free(pgk_dnn *d) {
+  if (!d) return;
+  for (int i = 0; i < BUCKETS; i++)
+    while (d->bucket[i]) {
+      entry *next = d->bucket[i]->next;
+      entry_free(d, d->bucket[i]);
+      d->bucket[i] = next;
+    }
+  if (d->attr) d->lib.dnnl_primitive_attr_destroy(d->attr);
+  if (d->stream) d->lib.dnnl_stream_destroy(d->stream);
+  if (d->engine) d->lib.dnnl_engine_destroy(d->engine);
+  free(d->scratch);
+  free(d);
+}
+
+const char *pgk_dnn_version(const pgk_dnn *d) { return d->version; }
+
+/* --- descriptors ------------------------------------------------------------------------------ */
+
+static dnnl_status_t md_make(library *l, md *m, int nd, const int64_t *dims, dnnl_data_type_t type,
+                             dnnl_format_tag_t tag) {
+  dnnl_dims_t d = {0};
+  for (int i = 0; i < nd; i++) d[i] = dims[i];
+#if V3
+  return l->dnnl_memory_desc_create_with_tag(m, nd, d, type, tag);
+#else
+  return l->dnnl_memory_desc_init_by_tag(m, nd, d, type, tag);
+#endif
+}
+
+static void md_drop(library *l, md *m) {
+#if V3
+  if (*m) l->dnnl_memory_desc_destroy(*m);
+#else
+  (void)l;
+  (void)m;
+#endif
+}
+
+/* The descriptors of one convolution: the user's, and the weight in whatever layout the primitive
+ * likes. */
+typedef struct descriptors {
+  md mem[NMEM], any_weight;
+  bool bias;
+} descriptors;
+
+static dnnl_status_t describe(library *l, const pgk_conv *s, direction dir, bool bias,
+                              descriptors *d) {
+  dnnl_data_type_t type = s->bf16 ? dnnl_bf16 : dnnl_f32;
+  dnnl_data_type_t weight_type = dir == BACKWARD_WEIGHT ? dnnl_f32 : type;
+  int64_t src[4] = {s->n, s->ic, s->ih, s->iw}, dst[4] = {s->n, s->oc, s->oh, s->ow};
+  int64_t weight[5] = {s->groups, s->oc / s->groups, s->ic / s->groups, s->kh, s->kw};
+  bool grouped = s->groups > 1;
+  const int64_t *w = grouped ? weight : weight + 1;
+  int nw = grouped ? 5 : 4;
+  memset(d, 0, sizeof *d);
+  d->bias = bias;
+  dnnl_status_t r = md_make(l, &d->mem[SRC], 4, src, type, dnnl_nhwc);
+  if (r == dnnl_success) r = md_make(l, &d->mem[DST], 4, dst, type, dnnl_nhwc);
+  if (r == dnnl_success)
+    r = md_make(l, &d->mem[WEIGHT], nw, w, weight_type, grouped ? dnnl_goihw : dnnl_oihw);
+  if (r == dnnl_success) r = md_make(l, &d->any_weight, nw, w, weight_type, dnnl_format_tag_any);
+  if (r == dnnl_success && bias) r = md_make(l, &d->mem[BIAS], 1, &s->oc, dnnl_f32, dnnl_a);
+  return r;
+}
+
+static void descriptors_drop(library *l, descriptors *d) {
+  for (int i = 0; i < NMEM; i++) md_drop(l, &d->mem[i]);
+  md_drop(l, &d->any_weight);
+}
+
+static dnnl_status_t primitive_desc(pgk_dnn *p, const pgk_conv *s, direction dir, descriptors *d,
+                                    dnnl_primitive_desc_t *out) {
+  library *l = &p->lib;
+  dnnl_dims_t stride = {s->stride[0], s->stride[1]};
+  dnnl_dims_t dilation = {s->dilation[0] - 1, s->dilation[1] - 1};
+  dnnl_dims_t before = {s->pad[0], s->pad[1]}, after = {s->pad[2], s->pad[3]};
+  dnnl_alg_kind_t direct = dnnl_convolution_direct;
+#if V3
+  cmd bias = d->bias ? d->mem[BIAS] : NULL;
+  if (dir == FORWARD)
+    return l->dnnl_convolution_forward_primitive_desc_create(
+        out, p->engine, dnnl_forward_training, direct, d->mem[SRC], d->any_weight, bias,
+        d->mem[DST], stride, dilation, before, after, p->attr);
+  dnnl_primitive_desc_t hint;
+  dnnl_status_t r = l->dnnl_convolution_forward_primitive_desc_create(
+      &hint, p->engine, dnnl_forward_training, direct, d->mem[SRC], d->any_weight, bias,
+      d->mem[DST], stride, dilation, before, after, p->attr);
+  if (r != dnnl_success) return r;
+  r = dir == BACKWARD_DATA ? l->dnnl_convolution_backward_data_primitive_desc_create(
+                                 out, p->engine, direct, d->mem[SRC], d->any_weight, d->mem[DST],
+                                 stride, dilation, before, after, hint, p->attr)
+                           : l->dnnl_convolution_backward_weights_primitive_desc_create(
+                                 out, p->engine, direct, d->mem[SRC], d->any_weight, bias,
+                                 d->mem[DST], stride, dilation, before, after, hint, p->attr);
+  l->dnnl_primitive_desc_destroy(hint);
+  return r;
+#else
+  const dnnl_memory_desc_t *bias = d->bias ? &d->mem[BIAS] : NULL;
+  dnnl_convolution_desc_t forward, c;
+  dnnl_status_t r = l->dnnl_dilated_convolution_forward_desc_init(
+      &forward, dnnl_forward_training, direct, &d->mem[SRC], &d->any_weight, bias, &d->mem[DST],
+      stride, dilation, before, after);
+  if (r != dnnl_success) return r;
+  dnnl_primitive_desc_t hint = NULL;
+  if (dir == FORWARD) return l->dnnl_primitive_desc_create(out, &forward, p->attr, p->engine, NULL);
+  r = l->dnnl_primitive_desc_create(&hint, &forward, p->attr, p->engine, NULL);
+  if (r != dnnl_success) return r;
+  r = dir == BACKWARD_DATA
+          ? l->dnnl_dilated_convolution_backward_data_desc_init(&c, direct, &d->mem[SRC],
+                                                                &d->any_weight, &d->mem[DST],
+                                                                stride, dilation, before, after)
+          : l->dnnl_dilated_convolution_backward_weights_desc_init(
+                &c, direct, &d->mem[SRC], &d->any_weight, bias, &d->mem[DST], stride, dilation,
+                before, after);
+  if (r == dnnl_success) r = l->dnnl_primitive_desc_create(out, &c, p->attr, p->engine, hint);
+  l->dnnl_primitive_desc_destroy(hint);
+  return r;
+#endif
+}
+
+/* Makes a primitive of pd with the scratch memory it wants; takes pd. */
+static dnnl_status_t finish(pgk_dnn *p, dnnl_primitive_desc_t pd, dnnl_primitive_t *primitive,
+                            dnnl_memory_t *scratch, size_t *bytes) {
+  library *l = &p->lib;
+  cmd want = l->dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+  *bytes = want ? l->dnnl_memory_desc_get_size(want) : 0;
+  dnnl_status_t r = dnnl_success;
+  if (*bytes) r = l->dnnl_memory_create(scratch, want, p->engine, DNNL_MEMORY_NONE);
+  if (r == dnnl_success) r = l->dnnl_primitive_create(primitive, pd);
+  l->dnnl_primitive_desc_destroy(pd);
+  return r;
+}
+
+/* The weight's private layout and the reorder between it and the user's. */
+static dnnl_status_t make_inner(pgk_dnn *p, entry *e, cmd inner, cmd user) {
+  library *l = &p->lib;
+  if (l->dnnl_memory_desc_equal(inner, user)) return dnnl_success;
+  size_t bytes = l->dnnl_memory_desc_get_size(inner);
+  e->inner_data = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
+  if (!e->inner_data) return dnnl_out_of_memory;
+  dnnl_status_t r = l->dnnl_memory_create(&e->inner, inner, p->engine, e->inner_data);
+  if (r != dnnl_success) return r;
+  dnnl_primitive_desc_t pd;
+  bool out = e->dir == BACKWARD_WEIGHT;
+  r = l->dnnl_reorder_primitive_desc_create(&pd, out ? inner : user, p->engine, out ? user : inner,
+                                            p->engine, p->attr);
+  if (r != dnnl_success) return r;
+  return finish(p, pd, &e->reorder, &e->reorder_scratch, &e->reorder_scratch_bytes);
+}
+
+static dnnl_status_t entry_make(pgk_dnn *p, const pgk_conv *s, direction dir, bool bias,
+                                entry **out) {
+  library *l = &p->lib;
+  entry *e = calloc(1, sizeof *e);
+  if (!e) return dnnl_out_of_memory;
+  e->shape = *s;
+  e->dir = dir;
+  e->bias = bias;
+  descriptors d;
+  dnnl_primitive_desc_t pd = NULL;
+  dnnl_status_t r = describe(l, s, dir, bias, &d);
+  if (r == dnnl_success) r = primitive_desc(p, s, dir, &d, &pd);
+  if (r == dnnl_success) {
+    cmd inner = l->dnnl_primitive_desc_query_md(
+        pd, dir == BACKWARD_WEIGHT ? dnnl_query_diff_weights_md : dnnl_query_weights_md, 0);
+    r = make_inner(p, e, inner, MD(d.mem[WEIGHT]));
+    if (r != dnnl_success) l->dnnl_primitive_desc_destroy(pd);
+  }
+  if (r == dnnl_success) r = finish(p, pd, &e->primitive, &e->scratch, &e->scratch_bytes);
+  for (int i = 0; i < NMEM && r == dnnl_success; i++)
+    if (i != BIAS || bias)
+      r = l->dnnl_memory_create(&e->mem[i], MD(d.mem[i]), p->engine, DNNL_MEMORY_NONE);
+  descriptors_drop(l, &d);
+  if (r != dnnl_success) {
+    entry_free(p, e);
+    return r;
+  }
+  *out = e;
+  return dnnl_success;
+}
+
+/* --- lookup and execution --------------------------------------------------------------------- */
+
+static bool same_shape(const pgk_conv *a, const pgk_conv *b) {
+  return a->n == b->n && a->ic == b->ic && a->ih == b->ih && a->iw == b->iw && a->oc == b->oc &&
+         a->oh == b->oh && a->ow == b->ow && a->kh == b->kh && a->kw == b->kw &&
+         a->groups == b->groups && a->bf16 == b->bf16 &&
+         memcmp(a->stride, b->stride, sizeof a->stride) == 0 &&
+         memcmp(a->pad, b->pad, sizeof a->pad) == 0 &&
+         memcmp(a->dilation, b->dilation, sizeof a->dilation) == 0;
+}
+
+static dnnl_status_t find(pgk_dnn *p, const pgk_conv *s, direction dir, bool bias, entry **out) {
+  uint64_t h = (uint64_t)dir * 2 + bias;
+  const int64_t key[] = {s->n, s->ic, s->ih, s->iw, s->oc, s->kh, s->kw, s->stride[0], s->pad[0]};
+  for (size_t i = 0; i < sizeof key / sizeof *key; i++)
+    h = (h ^ (uint64_t)key[i]) * 0x9E3779B97F4A7C15u;
+  entry **bucket = &p->bucket[h >> 56 & (BUCKETS - 1)];
+  for (entry *e = *bucket; e; e = e->next)
+    if (e->dir == dir && e->bias == bias && same_shape(&e->shape, s)) {
+      *out = e;
+      return dnnl_success;
+    }
+  entry *e;
+  dnnl_status_t r = entry_make(p, s, dir, bias, &e);
+  if (r != dnnl_success) return r;
+  e->next = *bucket;
+  *bucket = *out = e;
+  return dnnl_success;
+}
+
+static dnnl_status_t want_scratch(pgk_dnn *p, size_t bytes) {
+  if (bytes <= p->scratch_bytes) return dnnl_success;
+  bytes = (bytes + 4095) & ~(size_t)4095;
+  void *block = aligned_alloc(4096, bytes);
+  if (!block) return dnnl_out_of_memory;
+  free(p->scratch);
+  p->scratch = block;
+  p->scratch_bytes = bytes;
+  return dnnl_success;
+}
+
+static dnnl_status_t run_reorder(pgk_dnn *p, entry *e) {
+  library *l = &p->lib;
+  bool out = e->dir == BACKWARD_WEIGHT;
+  dnnl_exec_arg_t args[3] = {{DNNL_ARG_FROM, out ? e->inner : e->mem[WEIGHT]},
+                             {DNNL_ARG_TO, out ? e->mem[WEIGHT] : e->inner}};
+  int n = 2;
+  if (e->reorder_scratch) {
+    dnnl_status_t r = want_scratch(p, e->reorder_scratch_bytes);
+    if (r != dnnl_success) return r;
+    l->dnnl_memory_set_data_handle(e->reorder_scratch, p->scratch);
+    args[n++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, e->reorder_scratch};
+  }
+  return l->dnnl_primitive_execute(e->reorder, p->stream, n, args);
+}
+
+/* data[SRC], [WEIGHT], [BIAS] (may be NULL), [DST] in the direction's roles. */
+static int execute(pgk_dnn *p, const pgk_conv *s, direction dir, void *const *data) {
+  library *l = &p->lib;
+  entry *e;
+  dnnl_status_t r = find(p, s, dir, data[BIAS] != NULL, &e);
+  if (r != dnnl_success) return (int)r;
+  r = want_scratch(p, e->scratch_bytes);
+  if (r != dnnl_success) return (int)r;
+  for (int i = 0; i < NMEM; i++)
+    if (e->mem[i]) l->dnnl_memory_set_data_handle(e->mem[i], data[i]);
+  if (e->reorder && dir != BACKWARD_WEIGHT && (r = run_reorder(p, e)) != dnnl_success)
+    return (int)r;
+  static const int roles[3][NMEM] = {
+      {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_BIAS, DNNL_ARG_DST},
+      {DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_BIAS, DNNL_ARG_DIFF_DST},
+      {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_BIAS, DNNL_ARG_DIFF_DST}};
+  dnnl_exec_arg_t args[NMEM + 1];
+  int n = 0;
+  for (int i = 0; i < NMEM; i++) {
+    dnnl_memory_t m = i == WEIGHT && e->inner ? e->inner : e->mem[i];
+    if (m) args[n++] = (dnnl_exec_arg_t){roles[dir][i], m};
+  }
+  if (e->scratch) {
+    l->dnnl_memory_set_data_handle(e->scratch, p->scratch);
+    args[n++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, e->scratch};
+  }
+  r = l->dnnl_primitive_execute(e->primitive, p->stream, n, args);
+  if (r == dnnl_success && e->reorder && dir == BACKWARD_WEIGHT) r = run_reorder(p, e);
+  if (r == dnnl_success) r = l->dnnl_stream_wait(p->stream);
+  return (int)r;
+}
+
+int pgk_dnn_conv_forward(pgk_dnn *d, const pgk_conv *s, const void *x, const void *weight,
+                         const float *bias, void *y) {
+  void *const data[NMEM] = {(void *)x, (void *)weight, (void *)bias, y};
+  return execute(d, s, FORWARD, data);
+}
+
+int pgk_dnn_conv_backward_data(pgk_dnn *d, const pgk_conv *s, const void *gy, const void *weight,
+                               void *gx) {
+  void *const data[NMEM] = {gx, (void *)weight, NULL, (void *)gy};
+  return execute(d, s, BACKWARD_DATA, data);
+}
+
+int pgk_dnn_conv_backward_weight(pgk_dnn *d, const pgk_conv *s, const void *x, const void *gy,
+                                 void *gweight, float *gbias) {
+  void *const data[NMEM] = {(void *)x, gweight, gbias, (void *)gy};
+  return execute(d, s, BACKWARD_WEIGHT, data);
+}
+
+#else
+
+pgk_dnn *pgk_dnn_new(void) { return NULL; }
+void pgk_dnn_free(pgk_dnn *d) { (void)d; }
+const char *pgk_dnn_version(const pgk_dnn *d) { return d ? "" : "none"; }
+int pgk_dnn_conv_forward(pgk_dnn *d, const pgk_conv *s, const void *x, const void *weight,
+                         const float *bias, void *y) {
+  (void)d, (void)s, (void)x, (void)weight, (void)bias, (void)y;
+  return -1;
+}
+int pgk_dnn_conv_backward_data(pgk_dnn *d, const pgk_conv *s, const void *gy, const void *weight,
+                               void *gx) {
+  (void)d, (void)s, (void)gy, (void)weight, (void)gx;
+  return -1;
+}
+int pgk_dnn_conv_backward_weight(pgk_dnn *d, const pgk_conv *s, const void *x, const void *gy,
+                                 void *gweight, float *gbias) {
+  (void)d, (void)s, (void)x, (void)gy, (void)gweight, (void)gbias;
+  return -1;
+}
+#endif
