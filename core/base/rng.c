@@ -5,15 +5,10 @@
 pg_rng_block pg_rng_at(uint64_t seed, uint64_t i) {
   uint32_t c0 = (uint32_t)i, c1 = (uint32_t)(i >> 32), c2 = 0, c3 = 0;
   uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
-  for (int round = 0; round < 10; round++) {
-    uint64_t a = (uint64_t)0xD2511F53u * c0, b = (uint64_t)0xCD9E8D57u * c2;
-    uint32_t n0 = (uint32_t)(b >> 32) ^ c1 ^ k0, n2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
-    c1 = (uint32_t)b;
-    c3 = (uint32_t)a;
-    c0 = n0;
-    c2 = n2;
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
+  for (int round = 0; round < PG_RNG_ROUNDS; round++) {
+    pg_rng_round(&c0, &c1, &c2, &c3, k0, k1);
+    k0 += PG_RNG_KEY0;
+    k1 += PG_RNG_KEY1;
   }
   return (pg_rng_block){{c0, c1, c2, c3}};
 }

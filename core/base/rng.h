@@ -13,6 +13,37 @@ typedef struct pg_rng_block {
   uint32_t w[4];
 } pg_rng_block;
 
+/* One round on the words of a block with key k0, k1. */
+static inline void pg_rng_round(uint32_t *c0, uint32_t *c1, uint32_t *c2, uint32_t *c3, uint32_t k0,
+                                uint32_t k1) {
+  uint64_t a = (uint64_t)0xD2511F53u * *c0, b = (uint64_t)0xCD9E8D57u * *c2;
+  uint32_t n0 = (uint32_t)(b >> 32) ^ *c1 ^ k0, n2 = (uint32_t)(a >> 32) ^ *c3 ^ k1;
+  *c1 = (uint32_t)b;
+  *c3 = (uint32_t)a;
+  *c0 = n0;
+  *c2 = n2;
+}
+
+enum { PG_RNG_ROUNDS = 10, PG_RNG_LANES = 16 };
+#define PG_RNG_KEY0 0x9E3779B9u
+#define PG_RNG_KEY1 0xBB67AE85u
+
+/* Blocks i .. i + 15 at once, as vector code: w[k][j] is word k of block i + j. */
+static inline void pg_rng_lanes(uint64_t seed, uint64_t i, uint32_t w[4][PG_RNG_LANES]) {
+  for (uint32_t j = 0; j < PG_RNG_LANES; j++) {
+    w[0][j] = (uint32_t)(i + j);
+    w[1][j] = (uint32_t)((i + j) >> 32);
+    w[2][j] = w[3][j] = 0;
+  }
+  uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+  for (int round = 0; round < PG_RNG_ROUNDS; round++) {
+    for (int j = 0; j < PG_RNG_LANES; j++)
+      pg_rng_round(&w[0][j], &w[1][j], &w[2][j], &w[3][j], k0, k1);
+    k0 += PG_RNG_KEY0;
+    k1 += PG_RNG_KEY1;
+  }
+}
+
 /* Block number i of the stream with this seed. */
 pg_rng_block pg_rng_at(uint64_t seed, uint64_t i);
 
