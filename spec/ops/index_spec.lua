@@ -1,0 +1,196 @@
+--- Indexing: PyTorch's values and gradients, checks before anything is written, messages.
+-- Relies on spec/helper.lua. Source: core/ops/index.c.
+
+local H = require "spec.helper"
+local core = require "perigee.core"
+local ops = core.ops
+
+H.fixtures("index")
+
+local function i64(values, shape) return H.make(values, "int64", shape or {#values}) end
+local function mask(values, shape) return H.make(values, "bool", shape or {#values}) end
+
+-- Indices out of range are found when the op runs: shapes alone do not show them.
+H.op("index_select", {
+  args = function(t) return {t.randn(2, 4, 3), 2, i64 {4, 1, 1, 3, 2}} end,
+  more = {function(t) return {t.randn(4, 2), 1, i64 {4, 1, 1}} end},
+  large = function(t) return {t.randn(50, 900), 1, t.int(1, 50, {400})} end,
+  empty = {function(t) return {t.randn(2, 0, 3), 2, i64 {}} end, {2, 0, 3}},
+  wrong_shape = {{function(t) return {t.randn(3, 4), 1, t.int(1, 3, {2, 2})} end,
+    "'index': expected one dim, got %[2 x 2%]"},
+    {function(t) return {t.randn(3, 4), 1, i64 {1, 4}} end,
+      "index 4 at position 2 is out of range: expected 1..3"},
+    {function(t) return {t.randn(3, 4), 2, i64 {0}} end, "index 0 at position 1"}},
+  wrong_dtype = {function(t) return {t.randn(3, 4), 1, t.randn(2)} end,
+    "'index': expected int64, got float32"},
+})
+H.op("index_add", {
+  args = function(t) return {t.randn(2, 4, 3), 2, i64 {4, 1, 1}, t.randn(2, 3, 3), -0.5} end,
+  more = {function(t) return {t.randn(4), 1, i64 {4, 1, 1}, t.randn(3)} end},
+  large = function(t) return {t.randn(20, 300), 1, t.int(1, 20, {400}), t.randn(400, 300)} end,
+  empty = function(t) return {t.randn(4, 3), 1, i64 {}, t.randn(0, 3)} end,
+  wrong_shape = {{function(t) return {t.randn(4, 3), 1, i64 {1, 2}, t.randn(3, 3)} end,
+    "source %[3 x 3%] does not fit 2 indices into dim 1 of %[4 x 3%]"},
+    {function(t) return {t.randn(4), 1, i64 {5}, t.randn(1)} end, "index 5 at position 1"}},
+  wrong_dtype = {function(t) return {t.randn(4), 1, i64 {1}, t.int(1, 2, {1})} end,
+    "expected float32 as 'input', got int64"},
+})
+H.op("index_copy", {
+  args = function(t) return {t.randn(4, 3), 1, i64 {4, 1}, t.randn(2, 3)} end,
+  empty = function(t) return {t.randn(4, 3), 1, i64 {}, t.randn(0, 3)} end,
+  wrong_shape = {function(t) return {t.randn(4, 3), 2, i64 {1}, t.randn(4)} end, "source %[4%]"},
+  wrong_dtype = {function(t) return {t.randn(4), 1, i64 {1}, t.int(1, 2, {1})} end, "int64"},
+})
+H.op("index_fill", {
+  args = function(t) return {t.randn(4, 3), 2, i64 {3, 1}, 2.5} end,
+  empty = function(t) return {t.randn(4, 0), 1, i64 {2}, 1} end,
+  wrong_shape = {function(t) return {t.randn(4, 3), 2, i64 {4}, 1} end, "index 4 at position 1"},
+  wrong_dtype = {function(t) return {t.randn(4), 1, t.randn(1), 1} end, "expected int64"},
+})
+H.op("gather", {
+  args = function(t) return {t.randn(3, 4), 2, i64({4, 1, 2, 2, 3, 3}, {3, 2})} end,
+  more = {function(t) return {t.randn(3, 4), 1, t.int(1, 3, {5, 2})} end,
+    function(t) return {t.randn(5), 1, i64 {5, 5}} end},
+  large = function(t) return {t.randn(300, 200), 1, t.int(1, 300, {280, 190})} end,
+  empty = {function(t) return {t.randn(3, 4), 2, t.int(1, 4, {3, 0})} end, {3, 0}},
+  wrong_shape = {{function(t) return {t.randn(3, 4), 2, t.int(1, 3, {4, 2})} end,
+    "index %[4 x 2%] does not fit input %[3 x 4%] along dim 2"},
+    {function(t) return {t.randn(3, 4), 2, i64({1, 5}, {1, 2})} end,
+      "index 5 at position 2 is out of range: expected 1..4"}},
+  wrong_dtype = {function(t) return {t.randn(3), 1, t.randn(3)} end, "expected int64"},
+})
+H.op("scatter", {
+  args = function(t) return {t.randn(3, 4), 2, i64({4, 1, 2, 3, 3, 1}, {3, 2}), t.randn(3, 2)} end,
+  more = {function(t) return {t.randn(3, 4), 1, i64({3, 1, 2, 3}, {1, 4}), t.randn(2, 4)} end,
+    function(t) return {t.randn(3, 4), 1, t.int(1, 3, {5, 2}), -3} end},
+  large = function(t) return {t.randn(300, 200), 1, t.int(1, 300, {280, 190}), t.randn(280, 190)}
+  end,
+  smooth = true,
+  empty = function(t) return {t.randn(3, 4), 2, t.int(1, 4, {3, 0}), t.randn(3, 0)} end,
+  wrong_shape = {{function(t) return {t.randn(3, 4), 2, t.int(1, 3, {3, 2}), t.randn(3, 1)} end,
+    "index %[3 x 2%] does not fit src %[3 x 1%]"},
+    {function(t) return {t.randn(3), 1, i64 {0}, t.randn(1)} end, "index 0 at position 1"}},
+  wrong_dtype = {function(t) return {t.randn(3), 1, i64 {1}, t.int(1, 2, {1})} end, "int64"},
+})
+H.op("scatter_add", {
+  args = function(t) return {t.randn(3, 4), 2, t.int(1, 4, {3, 6}), t.randn(3, 6)} end,
+  more = {function(t) return {t.randn(3, 4), 1, t.int(1, 3, {5, 2}), t.randn(6, 2)} end},
+  large = function(t) return {t.randn(30, 200), 1, t.int(1, 30, {280, 190}), t.randn(280, 190)}
+  end,
+  empty = function(t) return {t.randn(3, 4), 2, t.int(1, 4, {3, 0}), t.randn(3, 0)} end,
+  wrong_shape = {function(t) return {t.randn(3, 4), 2, t.int(1, 3, {3, 2}), t.randn(3, 1)} end,
+    "does not fit src"},
+  wrong_dtype = {function(t) return {t.bool(3), 1, i64 {1}, t.bool(1)} end, "got bool"},
+})
+H.op("take", {
+  args = function(t) return {t.randn(3, 4), i64({1, 12, 5, 5, -1, 2}, {2, 3})} end,
+  empty = function(t) return {t.randn(3, 4), i64({}, {0, 2})} end,
+  wrong_shape = {function(t) return {t.randn(3, 4), i64 {13}} end,
+    "index 13 at position 1 is out of range: expected 1..12"},
+  wrong_dtype = {function(t) return {t.randn(3), t.randn(1)} end, "expected int64"},
+})
+H.op("index", {
+  args = function(t) return {t.randn(4, 3, 2), i64({4, -4}, {2, 1}), i64 {1, 3, 3}} end,
+  more = {function(t) return {n = 3, t.randn(4, 3), nil, i64 {3, 3}} end,
+    function(t) return {n = 4, t.randn(4, 3, 2), i64 {3, 3}, nil, i64 {1, 2}} end},
+  large = function(t) return {t.randn(50, 900), t.int(1, 50, {400})} end,
+  empty = {function(t) return {t.randn(4, 3), i64 {}} end, {0, 3}},
+  wrong_shape = {{function(t) return {t.randn(4), i64 {1}, i64 {1}} end,
+    "'i2': too many indices for %[4%]"},
+    {function(t) return {t.randn(4, 3), i64 {1, 2}, i64 {1, 2, 3}} end, "do not broadcast"},
+    {function(t) return {t.randn(4, 3), i64 {5}} end, "index 5 at position 1"},
+    {function(t) return {t.randn(4, 3), mask {1, 0, 1}} end,
+      "mask %[3%] does not fit dims 1..1 of %[4 x 3%]"}},
+  wrong_dtype = {function(t) return {t.randn(4), t.randn(2)} end, "'i1': expected int64 or bool"},
+})
+H.op("index_put", {
+  args = function(t) return {t.randn(4, 3, 2), t.randn(2, 2), i64 {4, 1}, i64 {2, 3}} end,
+  more = {function(t) return {t.randn(4, 3), t.randn(3), i64 {4, 4}, {accumulate = true}} end,
+    function(t) return {n = 4, t.randn(4, 3), t.randn(2), nil, i64 {3, 1}} end},
+  large = function(t)
+    return {t.randn(50, 900), t.randn(400, 900), t.int(1, 50, {400}), {accumulate = true}}
+  end,
+  empty = function(t) return {t.randn(4, 3), t.randn(0, 3), i64 {}} end,
+  wrong_shape = {{function(t) return {t.randn(4, 3), t.randn(2, 2), i64 {1, 2}} end,
+    "shapes do not broadcast: %[2 x 2%] and %[2 x 3%]"},
+    {function(t) return {t.randn(4, 3), t.randn(3), i64 {1, -5}} end, "index %-5 at position 2"}},
+  wrong_dtype = {function(t) return {t.randn(4), t.int(1, 2, {1}), i64 {1}} end, "'values'"},
+})
+H.op("masked_select", {
+  args = function(t) return {t.randn(2, 3), mask({1, 0, 1, 1, 0, 0}, {2, 3})} end, meta = false,
+  more = {function(t) return {t.randn(2, 1), mask {1, 0, 1}} end},
+  empty = {function(t) return {t.randn(0, 3), mask {1, 0, 1}} end, {0}},
+  wrong_shape = {function(t) return {t.randn(2, 3), mask {1, 0}} end, "do not broadcast"},
+  wrong_dtype = {function(t) return {t.randn(2), i64 {1, 0}} end, "'mask': expected bool"},
+})
+H.op("masked_scatter", {
+  args = function(t) return {t.randn(2, 3), mask({1, 0, 1, 1, 0, 0}, {2, 3}), t.randn(2, 2)} end,
+  more = {function(t) return {t.randn(2, 3), mask {1, 0, 1}, t.randn(5)} end},
+  empty = function(t) return {t.randn(0, 3), mask {1, 0, 1}, t.randn(0)} end,
+  wrong_shape = {{function(t) return {t.randn(2, 3), mask {1, 0, 1}, t.randn(3)} end,
+    "the mask asks for 4 elements, source %[3%] has 3"},
+    {function(t) return {t.randn(3), mask({1, 1, 1}, {1, 3}), t.randn(3)} end,
+      "mask %[1 x 3%] does not broadcast to %[3%]"}},
+  wrong_dtype = {function(t) return {t.randn(2), mask {1, 0}, i64 {1}} end, "got int64"},
+})
+H.op("nonzero", {
+  args = function(t) return {t.tensor {{0, 1, 0}, {2, 0, 3}}} end, meta = false,
+  empty = {function(t) return {t.randn(0, 3)} end, {0, 2}},
+})
+H.op("embedding", {
+  args = function(t) return {i64({3, 1, 3, 2}, {2, 2}), t.randn(3, 2)} end,
+  more = {function(t) return {i64 {3, 1, 3, 2}, t.randn(3, 2), 3} end,
+    function(t) return {i64 {3, 1}, t.randn(3, 2), -1} end},
+  large = function(t) return {t.int(1, 20, {600}), t.randn(20, 300)} end,
+  empty = {function(t) return {i64({}, {2, 0}), t.randn(3, 2)} end, {2, 0, 2}},
+  wrong_shape = {{function(t) return {i64 {1, 4, 2}, t.randn(3, 2)} end,
+    "index 4 at position 2 is out of range: expected 1..3"},
+    {function(t) return {i64 {1}, t.randn(3)} end, "'weight': expected 2 dims, got %[3%]"},
+    {function(t) return {i64 {1}, t.randn(3, 2), 4} end, "padding_idx 4 is out of range"}},
+  wrong_dtype = {function(t) return {t.randn(2), t.randn(3, 2)} end, "expected int64, got float32"},
+  -- padding_idx stops the gradient on purpose
+  fn = function(index, weight, pad)
+    local y = ops.embedding(index, weight, pad)
+    return pad and y * index:ne(pad % 4):unsqueeze(-1) or y
+  end,
+})
+H.op("one_hot", {
+  args = function() return {i64({3, 1, 2}, {3, 1}), 4} end,
+  empty = {function() return {i64({}, {0, 2}), 3} end, {0, 2, 3}},
+  wrong_shape = {{function() return {i64 {1, 5}, 4} end, "index 5 at position 2"},
+    {function() return {i64 {1}, 0} end, "'num_classes': expected at least 1, or %-1, got 0"}},
+  wrong_dtype = {function(t) return {t.randn(2), 3} end, "expected int64"},
+})
+for _, name in ipairs {"tril", "triu"} do
+  H.op(name, {
+    args = function(t) return {t.randn(3, 4), 1} end,
+    more = {function(t) return {t.randn(2, 4, 3), -1} end},
+    large = function(t) return {t.randn(300, 200), 5} end,
+    empty = function(t) return {t.randn(0, 3)} end,
+    wrong_shape = {function(t) return {t.randn(3)} end, "at least 2 dims, got %[3%]"},
+  })
+end
+
+describe("index", function()
+  it("cannot tell shapes from masks without data", function()
+    H.raises(function() ops.index(core.meta("float32", {3}), core.meta("bool", {3})) end,
+      "depends on the data")
+    H.raises(function() ops.nonzero(core.meta("float32", {3})) end, "depends on the data")
+  end)
+
+  it("changes nothing when an index is wrong", function()
+    local x = H.randn(4, 3)
+    local before = x:bytes()
+    H.raises(function() x:index_put_(H.randn(2, 3), i64 {1, 9}) end, "index 9 at position 2")
+    H.raises(function() x:index_add_(1, i64 {1, 9}, H.randn(2, 3)) end, "index 9 at position 2")
+    H.raises(function() x:scatter_(1, i64({1, 9}, {1, 2}), 1) end, "index 9 at position 2")
+    H.raises(function() x:index_fill_(1, i64 {1, 0}, 1) end, "index 0 at position 2")
+    assert.equal(before, x:bytes())
+  end)
+
+  it("lets the last of equal indices win", function()
+    local x = ops.zeros(3)
+    x:index_put_(H.make({1, 2, 3}, "float32", {3}), i64 {2, 2, 2})
+    H.same(x, H.make({0, 3, 0}, "float32", {3}))
+  end)
+end)

@@ -1,0 +1,93 @@
+--- Joining and repeating: PyTorch's values and gradients, layouts, messages.
+-- Relies on spec/helper.lua. Source: core/ops/join.c.
+
+local H = require "spec.helper"
+local core = require "perigee.core"
+local ops = core.ops
+
+H.fixtures("join")
+
+local function on(shape, ...)
+  local rest = {...}
+  return function(t) return {t.randn(shape), table.unpack(rest)} end
+end
+local function list(shapes, ...)
+  local rest = {...}
+  return function(t)
+    local tensors = {}
+    for i, shape in ipairs(shapes) do tensors[i] = t.randn(shape) end
+    return {tensors, table.unpack(rest)}
+  end
+end
+
+H.op("cat", {
+  args = list({{2, 3}, {2, 1}, {2, 2}}, 2), more = {list {{2, 3}, {1, 3}}, list({{2, 3}}, -1)},
+  large = list({{200, 300}, {200, 31}}, 2), empty = {list({{0, 3}, {0, 2}}, 2), {0, 5}},
+  wrong_shape = {{list {{2, 3}, {2, 4}},
+    "tensor 2 is %[2 x 4%] and does not join %[2 x 3%] along dim 1"},
+    {list {{2}, {}}, "tensor 2 has no dims"}, {list {}, "at least one tensor"},
+    {list({{2, 3}, {2, 3}}, 3), "dim 3 is out of range"}},
+  wrong_dtype = {function(t) return {{t.randn(2), 3}} end, "tensor at 2, got 3"},
+})
+H.op("stack", {
+  args = list({{2, 3}, {2, 3}}, 2), more = {list {{2, 3}, {2, 3}}, list({{}, {}}, -1)},
+  empty = {list {{0, 3}, {0, 3}}, {2, 0, 3}},
+  wrong_shape = {{list {{2, 3}, {3, 2}}, "tensor 2 is %[3 x 2%], the first is %[2 x 3%]"},
+    {list {}, "at least one tensor"}},
+})
+H.op("tile", {
+  args = on({2, 3}, 2, 2), more = {on({2, 3}, {3, 1, 2}), on({2, 3}, 2)},
+  large = on({20, 30}, 20, 3),
+  empty = {on({0, 3}, 2, 2), {0, 6}},
+  wrong_shape = {on({2, 3}, -1, 2), "cannot repeat %[2 x 3%]"},
+})
+H.op("repeat_interleave", {
+  args = on({2, 3}, 2, 2), more = {on({2, 3}, 3), on({2, 3}, 2, 1)}, empty = on({0, 3}, 2),
+  wrong_shape = {{on({2, 3}, -1), "cannot repeat %[2 x 3%] %-1 times"},
+    {on({2, 3}, 2, 3), "dim 3 is out of range"}},
+})
+H.op("flip", {
+  args = on({2, 3, 2}, 1, -1), more = {on({4}, 1)}, large = on({300, 200}, 1, 2),
+  empty = on({0, 3}, 1),
+  wrong_shape = {{on({2, 3}, 3), "dims 3 is out of range"}, {on({2, 3}, 1, 1), "appears twice"}},
+})
+H.op("roll", {
+  args = on({3, 4}, {1, -1}, {1, 2}), more = {on({3, 4}, 5), on({3, 4}, 2, 2)},
+  large = on({300, 200}, {17, 3}, {1, 2}), empty = on({0, 3}, 1, 1),
+  wrong_shape = {{on({3, 4}, {1, 2}, 1), "one shift for each dim, got 2 for 1"},
+    {on({3, 4}, 1, 3), "dim 3 is out of range"}},
+})
+H.op("pad", {
+  args = on({2, 3}, {1, 2, 0, 1}, "constant", 1.5),
+  more = {on({2, 4}, {2, 1}, "reflect"), on({2, 4}, {3, 1, 1, 0}, "replicate"),
+    on({2, 4}, {2, 3}, "circular"), on({4, 5}, {-1, 1, 2, -1})},
+  large = on({30, 40, 50}, {3, 2, 1, 4}, "reflect"), empty = {on({0, 3}, {1, 1}), {0, 5}},
+  wrong_shape = {{on({2, 3}, {3, 0}, "reflect"), "pad 3, 0 is too large for dim 2 of %[2 x 3%]"},
+    {on({2, 3}, {1}), "pairs for at most 2 dims of %[2 x 3%], got 1 numbers"},
+    {on({2, 3}, {-2, -2}), "pad %-2, %-2 takes more than dim 2"}},
+  wrong_dtype = {on({2, 3}, {1, 1}, "mirror"), "one of constant|reflect|replicate|circular"},
+})
+H.op("pad_backward", {
+  args = on({2, 7}, {2, 4}, {2, 1}, "reflect"),
+  more = {on({3, 8}, {2, 4}, {3, 1, 1, 0}, "replicate")},
+  large = on({30, 45, 55}, {30, 40, 50}, {3, 2, 1, 4}, "circular"),
+  empty = on({0, 5}, {0, 3}, {1, 1}, "circular"),
+  wrong_dtype = {function(t) return {t.int(1, 5, {2, 5}), {2, 3}, {1, 1}} end, "got int64"},
+})
+
+describe("cat", function()
+  it("keeps images in channels-last memory", function()
+    local a, b = H.randn(2, 3, 4, 5), H.randn(2, 2, 4, 5)
+    local y = ops.cat({H.layouts.channels_last(a), H.layouts.channels_last(b)}, 2)
+    assert.equal(1, y:stride()[2])
+    H.same(y, ops.cat({a, b}, 2))
+  end)
+
+  it("joins a thousand tensors and finds the gradient of each", function()
+    local parts = {}
+    for i = 1, 1000 do parts[i] = H.leaf(H.make({i}, "float32", {1}), true) end
+    local y = ops.cat(parts)
+    core.backward((y * y):sum())
+    for i = 1, 1000, 111 do assert.equal(2.0 * i, parts[i].grad:item()) end
+  end)
+end)
