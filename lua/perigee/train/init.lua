@@ -293,9 +293,12 @@ local function not_finite(value) return value ~= value or math.abs(value) == mat
 local function evaluate(module, fn, state, loader, names, steps)
   local tally = Tally()
   local _ <close> = mode.inference(module)
-  local step = 0
-  for batch in loader:batches() do
+  local step, fetch, fresh = 0, source.reader(loader)
+  while true do
+    local batch = not fresh and fetch()
     local _ <close> = core.scope()
+    if fresh then batch = fetch() end
+    if not batch then break end
     local outputs = run(module, fn, batch, names)
     local n, parts = source.size(batch), {}
     local value = batch_loss(state, fn, batch, outputs, parts)
@@ -368,8 +371,12 @@ function M.methods:predict(data, opt)
   local loader = source.loader("predict", data, {batch_size = opt.batch_size})
   local _ <close> = mode.inference(self)
   local lists, order = {}, {}
-  for batch in loader:batches() do
+  local fetch, fresh = source.reader(loader)
+  while true do
+    local batch = not fresh and fetch()
     local scope <close> = core.scope()
+    if fresh then batch = fetch() end
+    if not batch then break end
     local outputs = run(self, "predict", batch, names)
     for name, value in pairs(outputs) do
       if not lists[name] then
@@ -435,8 +442,8 @@ local function step_scheduler(scheduler, logs)
   end
 end
 
+--- One step on a batch. @return its logs
 local function train_step(module, state, batch, at)
-  local _ <close> = core.scope()
   local parts = {}
   local outputs = run(module, "fit", batch, nil)
   local value = batch_loss(state, "fit", batch, outputs, parts)
@@ -515,22 +522,25 @@ function M.methods:fit(data, opt)
   tell(callbacks, "on_train_begin", {})
   for epoch = first, opt.epochs do
     self:train()
-    loader:set_epoch(epoch)
+    loader.epoch = epoch - 1   -- so that the order of an epoch does not depend on a resume
     info.epoch = epoch
     tell(callbacks, "on_epoch_begin", epoch, {})
     view:epoch_begin(epoch, total)
     local at = {epoch = epoch, step = 0, tally = Tally()}
     local function means() return at.tally:means() end
     repeat
-      local before = at.step
-      for batch in loader:batches() do
+      local before, fetch, fresh = at.step, source.reader(loader)
+      while at.step ~= total and not self.stop_training do
+        local batch = not fresh and fetch()
+        local _ <close> = core.scope()
+        if fresh then batch = fetch() end
+        if not batch then break end
         at.step = at.step + 1
         tell(callbacks, "on_batch_begin", at.step, {})
         local batch_logs = train_step(self, state, batch, at)
         if opt.scheduler_every == "batch" then step_scheduler(scheduler, batch_logs) end
         view:update(batch_logs.size, means)
         tell(callbacks, "on_batch_end", at.step, batch_logs)
-        if at.step == total or self.stop_training then break end
       end
       if at.step == before then blame.raise("fit: the data has no batches") end
     until at.step >= total or self.stop_training

@@ -61,4 +61,18 @@ function M.loader(fn, given, opt)
     seed = opt.seed})
 end
 
+--- Whether a dataset's batches are tensors made for the batch, that nobody else holds.
+local function makes_fresh(set)
+  local dataset = require "perigee.data.dataset"
+  while util.type_name(set) == "Subset" do set = rawget(set, "_set") end
+  return set.batch == dataset.TensorDataset.batch
+end
+
+--- A function that gives the next batch of a new pass, or nil; and whether it may run inside the
+-- step's scope, so that the batch is freed with it. A dataset of one's own runs outside: it may
+-- keep tensors that it makes while it is asked.
+function M.reader(loader)
+  return loader:batches(), makes_fresh(loader.dataset)
+end
+
 return M

@@ -1,0 +1,305 @@
+-- compile, fit, evaluate, predict: results, names of logs, binding of fields, errors.
+-- Relies on nn, optim, data.
+-- Sources: lua/perigee/train/init.lua, lua/perigee/train/loss.lua, lua/perigee/train/source.lua.
+
+local pg = require "perigee"
+local nn, optim, data = pg.nn, pg.optim, pg.data
+
+--- n points in three clusters, labels 1..3.
+local function clusters(n)
+  pg.manual_seed(3)
+  local label = pg.randint(1, 3, {n})
+  local x = pg.randn(n, 2) * 0.3
+  local centers = pg.tensor {{2, 0}, {-2, 0}, {0, 2}}
+  return {x = x + centers:index_select(1, label), label = label}
+end
+
+local function classifier()
+  pg.manual_seed(1)
+  local x = nn.Input({2}, {name = "x"})
+  local h = nn.Tanh()(nn.Linear(2, 8, {name = "hidden"})(x))
+  return nn.Model(x, nn.Linear(8, 3, {name = "score"})(h))
+end
+
+local function two_headed()
+  pg.manual_seed(1)
+  local x = nn.Input({2}, {name = "x"})
+  local label = nn.Input({}, {name = "label", dtype = "int64", training_only = true})
+  local feature = nn.Linear(2, 2, {name = "feature"})(x)
+  local score = nn.Linear(2, 3, {name = "score"})(feature)
+  return nn.Model({x, label}, {score, nn.CenterLoss(3, 2)(feature, label)})
+end
+
+local function compiled(opt)
+  opt = opt or {}
+  opt.optimizer = opt.optimizer or optim.SGD {lr = 0.2}
+  opt.loss = opt.loss or "cross_entropy"
+  return classifier():compile(opt)
+end
+
+local QUIET = {verbose = false}
+local function quiet(opt)
+  opt.verbose = false
+  return opt
+end
+
+describe("fit", function()
+  it("learns, and gives a history like Keras's", function()
+    local model = compiled {metrics = "accuracy"}
+    local set = clusters(300)
+    local history = model:fit(set, quiet {epochs = 5, batch_size = 30, seed = 1,
+      validation_data = clusters(60)})
+    assert.equal(5, #history.history.loss)
+    assert.same({1, 2, 3, 4, 5}, history.epoch)
+    assert.is_true(history.history.loss[5] < 0.5 * history.history.loss[1])
+    assert.is_true(history.history.accuracy[5] > 0.95)
+    assert.is_true(history.history.val_accuracy[5] > 0.95)
+    assert.equal(5, #history.history.val_loss)
+    assert.equal(history.history.loss, history.loss)
+    assert.equal(history, model.history)
+  end)
+  it("takes a dataset, a loader and a table of tensors, with the same result", function()
+    local losses = {}
+    local set = clusters(90)
+    for i, source in ipairs {set, data.TensorDataset(set),
+        data.DataLoader(data.TensorDataset(set), {batch_size = 30, shuffle = true, seed = 4})} do
+      local history = compiled():fit(source, quiet {epochs = 2, batch_size = 30, seed = 4})
+      losses[i] = history.history.loss
+    end
+    assert.same(losses[1], losses[2])
+    assert.same(losses[1], losses[3])
+  end)
+  it("shuffles by seed and epoch, unless told not to", function()
+    local set = clusters(90)
+    local function losses(opt)
+      return compiled():fit(set, quiet(opt)).history.loss
+    end
+    local a = losses {epochs = 2, seed = 1}
+    assert.same(a, losses {epochs = 2, seed = 1})
+    assert.not_same(a, losses {epochs = 2, seed = 2})
+    pg.manual_seed(1)
+    local plain = losses {epochs = 2, shuffle = false}
+    pg.manual_seed(2)
+    assert.same(plain, losses {epochs = 2, shuffle = false})
+  end)
+  it("equals the same steps done by hand", function()
+    local set = clusters(60)
+    local model = compiled()
+    model:fit(set, quiet {epochs = 2, batch_size = 20, shuffle = false})
+    local twin = classifier()
+    local opt = optim.SGD(twin:parameters(), {lr = 0.2})
+    for _ = 1, 2 do
+      for batch in data.DataLoader(data.TensorDataset(set), {batch_size = 20}) do
+        local loss = nn.functional.cross_entropy(twin(batch.x), batch.label)
+        opt:zero_grad()
+        loss:backward()
+        opt:step()
+      end
+    end
+    assert.same(twin:get("hidden").weight:totable(), model:get("hidden").weight:totable())
+  end)
+  it("names logs by output where there are several, and weighs losses", function()
+    local model = two_headed()
+    model:compile {
+      optimizer = optim.SGD {lr = 0.1},
+      loss = {score = "cross_entropy", centerloss = "zero"},
+      loss_weights = {centerloss = 0.5},
+      metrics = {score = {"accuracy", pg.metrics.top_k(2)}},
+    }
+    local history = model:fit(clusters(60), quiet {epochs = 1, batch_size = 60}).history
+    assert.is_true(math.abs(history.loss[1] - history.score_loss[1]
+      - 0.5 * history.centerloss_loss[1]) < 1e-5)
+    assert.is_number(history.score_accuracy[1])
+    assert.is_number(history.score_top_2[1])
+  end)
+  it("stops after steps_per_epoch, going round again where the data ends", function()
+    local steps = {}
+    local counter = pg.callbacks.LambdaCallback {on_batch_end = function(step)
+      steps[#steps + 1] = step
+    end}
+    compiled():fit(clusters(40), quiet {epochs = 2, batch_size = 20, steps_per_epoch = 3,
+      callbacks = {counter}})
+    assert.same({1, 2, 3, 1, 2, 3}, steps)
+  end)
+  it("reads other targets, and trains a Sequential on its input field", function()
+    pg.manual_seed(2)
+    local net = nn.Sequential {nn.Linear(2, 2), nn.Linear(2, 2)}
+    net:compile {optimizer = optim.SGD {lr = 0.1}, loss = "mse", targets = "x", inputs = "x",
+      metrics = "mae"}
+    local history = net:fit(clusters(100), quiet {epochs = 10, batch_size = 20}).history
+    assert.is_true(history.loss[10] < 0.3 * history.loss[1])
+    assert.is_true(history.mae[10] < history.mae[1])
+    assert.same({100, 2}, net:predict(clusters(100)).shape)
+  end)
+  it("binds the only field that is no target", function()
+    local net = nn.Sequential {nn.Linear(2, 3)}
+    net:compile {optimizer = optim.SGD {lr = 0.1}, loss = "cross_entropy"}
+    net:fit(clusters(20), QUIET)
+    net:compile {optimizer = optim.SGD {lr = 0.1}, loss = "cross_entropy"}
+    local set = clusters(20)
+    set.extra = set.x
+    set.other, set.x = set.x, nil
+    assert.error_matches(function() net:fit(set, quiet {}) end,
+      'cannot tell which batch field is the input; say compile {inputs = "field"}; '
+      .. "fields are extra, label, other", 1, true)
+  end)
+  it("compares scores of one column with plain targets element by element", function()
+    local net = nn.Sequential {nn.Linear(2, 1)}
+    net:compile {optimizer = optim.SGD {lr = 0.1}, loss = "mse", targets = "y", inputs = "x"}
+    local x = pg.randn(50, 2)
+    local history = net:fit({x = x, y = x:sum(2)}, quiet {epochs = 30, batch_size = 10}).history
+    assert.is_true(history.loss[30] < 1e-2)
+  end)
+  it("stops with the epoch and step when the loss is not finite, before it changes anything",
+    function()
+      local model = compiled {loss = function(output) return output:mean() / 0 end}
+      local before = model:get("hidden").weight:totable()
+      assert.error_matches(function() model:fit(clusters(20), quiet {epochs = 1}) end,
+        "the loss is %-?[in][nan]f? at epoch 1, step 1")
+      assert.same(before, model:get("hidden").weight:totable())
+    end)
+  it("clips the norm of the gradients", function()
+    local model = compiled {clip_norm = 1e-3, optimizer = optim.SGD {lr = 1}}
+    local before = model:get("score").weight:clone()
+    model:fit(clusters(30), quiet {batch_size = 30})
+    local moved = (model:get("score").weight - before):pow(2):sum():item() ^ 0.5
+    assert.is_true(moved < 1.01e-3)
+  end)
+  it("steps a scheduler every epoch", function()
+    local rates = {}
+    local watch = {on_epoch_begin = function(self)
+      rates[#rates + 1] = self.model.optimizer.param_groups[1].lr
+    end}
+    local function halve(opt)
+      return optim.lr_scheduler.StepLR(opt, {step_size = 1, gamma = 0.5})
+    end
+    compiled {optimizer = optim.SGD {lr = 0.4}}:fit(clusters(20), quiet {
+      epochs = 3, callbacks = {watch}, scheduler = halve,
+    })
+    assert.same({0.4, 0.2, 0.1}, rates)
+  end)
+  it("puts the training mode back as it was", function()
+    local model = compiled()
+    model:fit(clusters(20), quiet {validation_data = clusters(20)})
+    assert.is_true(model.training)
+    model:eval()
+    model:fit(clusters(20), QUIET)
+    assert.is_false(model.training)
+  end)
+  it("calls layers' on_epoch_end", function()
+    local seen = {}
+    local Watcher = nn.Module:extend "FitSpecWatcher"
+    function Watcher.forward(_, x) return x end
+    function Watcher.on_epoch_end(_, info) seen[#seen + 1] = {info.epoch, info.logs.loss ~= nil} end
+    local net = nn.Sequential {nn.Linear(2, 3), Watcher()}
+    net:compile {optimizer = optim.SGD {lr = 0.1}, loss = "cross_entropy"}
+    net:fit(clusters(20), quiet {epochs = 2})
+    assert.same({{1, true}, {2, true}}, seen)
+  end)
+  it("holds no memory between steps", function()
+    local model = compiled()
+    local set = clusters(64)
+    model:fit(set, quiet {epochs = 2})
+    collectgarbage()
+    collectgarbage()
+    local before = pg.memory().live
+    model:fit(set, quiet {epochs = 20})
+    collectgarbage()
+    collectgarbage()
+    assert.is_true(pg.memory().live <= before + 4096)
+  end)
+end)
+
+describe("evaluate and predict", function()
+  it("give means over samples, the last short batch included", function()
+    local model = compiled {metrics = "accuracy"}
+    local set = clusters(50)
+    local a = model:evaluate(set, {batch_size = 50})
+    local b = model:evaluate(set, {batch_size = 7})
+    assert.is_true(math.abs(a.loss - b.loss) < 1e-5)
+    assert.is_true(math.abs(a.accuracy - b.accuracy) < 1e-9)
+  end)
+  it("predict in order, in evaluation mode, without labels", function()
+    local model = two_headed()
+    local set = clusters(50)
+    local all = model:predict({x = set.x})
+    assert.same({50, 3}, all.shape)
+    assert.is_false(all.requires_grad)
+    assert.same(model:predict(set.x, {batch_size = 7}):totable(), all:totable())
+    assert.same({50, 2}, model:predict(set, {outputs = "feature"}).shape)
+    local both = model:predict(data.TensorDataset(set), {outputs = {"feature", "score"}})
+    assert.same({50, 2}, both.feature.shape)
+    assert.same({50, 3}, both.score.shape)
+    assert.is_true(model.training)
+    model:eval()
+    assert.same(model({x = set.x}).score:totable(), all:totable())
+  end)
+  it("evaluate only the outputs asked for, which need no training_only input", function()
+    local model = two_headed()
+    model:compile {loss = {score = "cross_entropy", centerloss = "zero"}, targets = {score = "y"}}
+    local set = clusters(20)
+    local result = model:evaluate({x = set.x, y = set.label}, {outputs = "score"})
+    assert.is_number(result.score_loss)
+    assert.is_nil(result.centerloss_loss)
+    assert.error_matches(function() model:evaluate({x = set.x, y = set.label}) end,
+      "input 'label' wants the batch field 'label', which is not there; fields are x, y", 1, true)
+  end)
+  it("do not move what only training moves", function()
+    local model = two_headed()
+    model:compile {loss = {score = "cross_entropy", centerloss = "zero"}}
+    local before = model:get("centerloss"):centers():totable()
+    model:evaluate(clusters(20))
+    assert.same(before, model:get("centerloss"):centers():totable())
+  end)
+end)
+
+describe("misuse", function()
+  local function fails(pattern, fn)
+    local ok, message = pcall(fn)
+    assert.is_false(ok)
+    assert.matches(pattern, message, 1, true)
+    assert.matches("fit_spec.lua:%d+: ", message)
+  end
+  it("of compile is an error with a suggestion", function()
+    local model = classifier()
+    fails("unknown option 'optimiser', did you mean 'optimizer'?",
+      function() local _ = model:compile {optimiser = 1} end)
+    fails("there is no loss 'cros_entropy', did you mean 'cross_entropy'?",
+      function() local _ = model:compile {loss = "cros_entropy"} end)
+    fails("there is no output 'scor', did you mean 'score'?",
+      function() local _ = model:compile {loss = {scor = "mse"}} end)
+    fails("there is no metric 'acuracy', did you mean 'accuracy'?",
+      function() local _ = model:compile {metrics = "acuracy"} end)
+    fails("loss_weights: output 'score' has no loss",
+      function() local _ = model:compile {loss_weights = {score = 2}} end)
+    fails("expected an optimizer such as optim.SGD {lr = 0.01}, got integer",
+      function() local _ = model:compile {optimizer = 5, loss = "mse"} end)
+    fails("the model has several outputs (score, centerloss)",
+      function() local _ = two_headed():compile {loss = "mse"} end)
+  end)
+  it("of fit names the fields there are", function()
+    local set = clusters(10)
+    fails("input 'x' wants the batch field 'x', which is not there; fields are features, label",
+      function() compiled():fit({features = set.x, label = set.label}, quiet {}) end)
+    fails("the target of output 'score' wants the batch field 'label', which is not there, "
+      .. "did you mean 'labels'?; fields are labels, x",
+      function() compiled():fit({x = set.x, labels = set.label}, quiet {}) end)
+    fails("unknown option 'epoch', did you mean 'epochs'?",
+      function() compiled():fit(set, quiet {epoch = 3}) end)
+    fails("epochs: expected 1 or more, got 0",
+      function() compiled():fit(set, quiet {epochs = 0}) end)
+    fails("expected a dataset, a DataLoader or a table of tensors by field name, got string",
+      function() compiled():fit("train", quiet {}) end)
+    fails("the model is not compiled", function() classifier():fit(set, quiet {}) end)
+    fails("compile was given no optimizer",
+      function() classifier():compile({loss = "cross_entropy"}):fit(set, quiet {}) end)
+    fails("callbacks: number 1: expected an object",
+      function() compiled():fit(set, quiet {callbacks = {5}}) end)
+  end)
+  it("of predict names outputs and suggests", function()
+    fails("did you mean 'hidden'?",
+      function() local _ = classifier():predict(clusters(5), {outputs = "hiden"}) end)
+    fails("unknown option 'output', did you mean 'outputs'?",
+      function() local _ = classifier():predict(clusters(5), {output = "hidden"}) end)
+  end)
+end)
