@@ -14,6 +14,7 @@ local core = require "perigee.core"
 local blame = require "perigee.blame"
 local graph = require "perigee.nn.graph"
 local util = require "perigee.util"
+require "perigee.nn.op"   -- registers the classes Op and Constant
 
 local M = {}
 
