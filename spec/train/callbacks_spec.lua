@@ -85,7 +85,9 @@ describe("EarlyStopping", function()
   it("brings the best weights back", function()
     local m = model()
     local kept = {}
-    local watch = {on_epoch_end = function(_, epoch) kept[epoch] = m:get("score").weight:totable() end}
+    local watch = {on_epoch_end = function(_, epoch)
+      kept[epoch] = m:get("score").weight:totable()
+    end}
     local stop = callbacks.EarlyStopping {patience = 2, restore_best_weights = true}
     fit({pretend("val_loss", {3, 1, 2, 2}), watch, stop}, 4, m)
     assert.same(kept[2], m:get("score").weight:totable())
@@ -102,8 +104,13 @@ describe("LearningRateScheduler", function()
   it("sets the rate before each epoch", function()
     local rates = {}
     local m = model()
-    fit({callbacks.LearningRateScheduler(function(epoch, lr) return epoch == 1 and lr or lr / 2 end),
-      {on_epoch_end = function() rates[#rates + 1] = m.optimizer.param_groups[1].lr end}}, 3, m)
+    local halve = callbacks.LearningRateScheduler(function(epoch, lr)
+      return epoch == 1 and lr or lr / 2
+    end)
+    local watch = {on_epoch_end = function()
+      rates[#rates + 1] = m.optimizer.param_groups[1].lr
+    end}
+    fit({halve, watch}, 3, m)
     assert.same({0.1, 0.05, 0.025}, rates)
   end)
   it("refuses a rate that is none", function()
