@@ -42,20 +42,26 @@ static double read_number(const char **text) {
   return v / unit;
 }
 
+/* A tensor as an operand; one that came from a number is that number again. */
+static value operand_of(pg_tensor *t) {
+  if (t->is_number) return (value){NULL, pg_item_f64(t)};
+  return (value){pg_tensor_ref(t), 0};
+}
+
 static value variable(const formula *f, char name) {
   const pg_call *c = f->c;
   switch (name) {
   case 'g':
-    return (value){pg_tensor_ref(c->gout[0]), 0};
+    return operand_of(c->gout[0]);
   case 'y':
-    return (value){pg_tensor_ref(c->out[0]), 0};
+    return operand_of(c->out[0]);
   case 'x':
   case 'a':
-    return (value){pg_tensor_ref(c->in[0]), 0};
+    return operand_of(c->in[0]);
   case 'b':
-    return (value){pg_tensor_ref(c->in[1]), 0};
+    return operand_of(c->in[1]);
   case 'c':
-    return (value){pg_tensor_ref(c->in[2]), 0};
+    return operand_of(c->in[2]);
   case 'p':
     return (value){NULL, f->p};
   default:
@@ -85,7 +91,7 @@ static pg_status reduce(formula *f) {
   pending *op = &f->op[--f->nop];
   PG_ASSERT(f->nval >= op->args && op->args <= 3);
   value *v = &f->val[f->nval - op->args];
-  bool numbers = true;
+  bool numbers = !op->call;
   for (int i = 0; i < op->args; i++) numbers = numbers && !v[i].t;
   if (numbers) {
     v[0].v = fold(op->name[0], v[0].v, op->args > 1 ? v[1].v : 0);

@@ -43,38 +43,24 @@ static pg_status infer_real(pg_call *c) {
 
 /* --- piecewise linear ------------------------------------------------------------------------- */
 
-ACTIVATION(relu, 1, a <= 0 ? 0 : a, out, 1, b <= 0 ? 0 : a, "where(le(y, 0), 0, g)")
-ACTIVATION(relu6, 1,
-           a <= 0   ? 0
-           : a >= 6 ? 6
-                    : a,
-           in, 1, b <= 0 || b >= 6 ? 0 : a, "where(logical_or(le(x, 0), ge(x, 6)), 0, g)")
+/* x moved into lo..hi; NaN stays. */
+#define BOUNDED(x, lo, hi) ((x) < (lo) ? (lo) : (x) > (hi) ? (hi) : (x))
+ACTIVATION(relu, 1, a < 0 ? 0 : a, out, 1, b <= 0 ? 0 : a, "where(le(y, 0), 0, g)")
+ACTIVATION(relu6, 1, BOUNDED(a, 0, 6), in, 1, b <= 0 || b >= 6 ? 0 : a,
+           "where(logical_or(le(x, 0), ge(x, 6)), 0, g)")
 ACTIVATION(leaky_relu, 1, (a > 0 ? a : a * p), in, 1, (b > 0 ? a : a * p),
            "where(gt(x, 0), g, g * p)")
-ACTIVATION(hardtanh, 1,
-           (a <= p   ? p
-            : a >= q ? q
-                     : a),
-           in, 1, (b <= p || b >= q ? 0 : a), "where(logical_or(le(x, p), ge(x, q)), 0, g)")
-ACTIVATION(hardsigmoid, 2,
-           a <= -3  ? 0
-           : a >= 3 ? 1
-                    : (a + 3) / 6,
-           in, 1, b > -3 && b < 3 ? a / 6 : 0, "where(logical_and(gt(x, -3), lt(x, 3)), g / 6, 0)")
-ACTIVATION(hardswish, 2,
-           a <= -3  ? 0
-           : a >= 3 ? a
-                    : a * (a + 3) / 6,
-           in, 2,
-           b <= -3  ? 0
-           : b >= 3 ? a
-                    : a * (b / 3 + (T)0.5),
+ACTIVATION(hardtanh, 1, BOUNDED(a, p, q), in, 1, (b <= p || b >= q ? 0 : a),
+           "where(logical_or(le(x, p), ge(x, q)), 0, g)")
+ACTIVATION(hardsigmoid, 2, BOUNDED(a + 3, 0, 6) / 6, in, 1, b > -3 && b < 3 ? a / 6 : 0,
+           "where(logical_and(gt(x, -3), lt(x, 3)), g / 6, 0)")
+#define RISING(x, low, middle, high) ((x) <= -3 ? (low) : (x) >= 3 ? (high) : (middle))
+ACTIVATION(hardswish, 2, (a * BOUNDED(a + 3, 0, 6) / 6), in, 2,
+           RISING(b, 0, a *(b / 3 + (T)0.5), a),
            "where(le(x, -3), 0, where(ge(x, 3), g, g * (x / 3 + 0.5)))")
-ACTIVATION(softshrink, 1,
-           (a > p    ? a - p
-            : a < -p ? a + p
-                     : a * 0),
-           in, 1, (b >= -p && b <= p ? 0 : a), "where(logical_and(ge(x, -p), le(x, p)), 0, g)")
+#define SHRUNK(x, by) ((x) > (by) ? (x) - (by) : (x) < -(by) ? (x) + (by) : (x) != (x) ? (x) : 0)
+ACTIVATION(softshrink, 1, SHRUNK(a, p), in, 1, (b >= -p && b <= p ? 0 : a),
+           "where(logical_and(ge(x, -p), le(x, p)), 0, g)")
 ACTIVATION(hardshrink, 1, (a >= -p && a <= p ? 0 : a), in, 1, (b >= -p && b <= p ? 0 : a),
            "where(logical_and(ge(x, -p), le(x, p)), 0, g)")
 ACTIVATION(threshold, 1, (a <= p ? q : a), in, 1, (b <= p ? 0 : a), "where(le(x, p), 0, g)")
@@ -97,7 +83,8 @@ ACTIVATION(softplus, 16, (a * p > q ? a : V1(softplus, (a * p)) / p), in, 10,
            (b * p > q ? a : a * V1(sigmoid, (b * p))), "where(gt(x * p, q), g, g * sigmoid(x * p))")
 ACTIVATION(softsign, 3, a / (1 + M1(fabs, a)), in, 3, a / ((1 + M1(fabs, b)) * (1 + M1(fabs, b))),
            "g / square(1 + abs(x))")
-ACTIVATION(logsigmoid, 16, -V1(softplus, -a), in, 10, (a * V1(sigmoid, -b)), "g * sigmoid(-x)")
+ACTIVATION(logsigmoid, 16, (a < 0 ? a : 0) - V1(log1p, V1(exp, -M1(fabs, a))), in, 10,
+           (a * V1(sigmoid, -b)), "g * sigmoid(-x)")
 ACTIVATION(tanhshrink, 10, a - V1(tanh, a), in, 10, (a * V1(tanh, b) * V1(tanh, b)),
            "g * square(tanh(x))")
 
@@ -163,6 +150,8 @@ typedef struct prelu_run {
   int64_t grain;
 } prelu_run;
 
+/* The sums add g * min(x, 0) unconditionally: gcc 12 miscompiles `lane += x > 0 ? 0 : g * x` for
+ * AVX2 under -fno-trapping-math. */
 #define LANES 16
 #define PRELU(T, dtype)                                                                          \
   static void prelu_period_##dtype(void *arg, int64_t begin, int64_t end) {                      \
@@ -192,7 +181,7 @@ typedef struct prelu_run {
     for (int64_t at = begin * r->tile; at < end * r->tile && at < r->n; at += r->tile) {         \
       const T *x = (const T *)r->x + at, *g = (const T *)r->g + at;                              \
       const int64_t m = pg_min64(r->tile, r->n - at);                                            \
-      if (sum) PG_IVDEP for (int64_t i = 0; i < m; i++) sum[i] += x[i] > 0 ? 0 : g[i] * x[i];    \
+      if (sum) PG_IVDEP for (int64_t i = 0; i < m; i++) sum[i] += g[i] * (x[i] > 0 ? 0 : x[i]);  \
       if (!r->y) continue;                                                                       \
       T *y = (T *)r->y + at;                                                                     \
       PG_IVDEP for (int64_t i = 0; i < m; i++) y[i] = x[i] > 0 ? g[i] : w[i] * g[i];             \
@@ -207,8 +196,8 @@ typedef struct prelu_run {
         T lane[LANES] = {0}, total = 0;                                                          \
         int64_t i = 0;                                                                           \
         for (; i + LANES <= r->inner; i += LANES)                                                \
-          for (int j = 0; j < LANES; j++) lane[j] += x[i + j] > 0 ? 0 : g[i + j] * x[i + j];     \
-        for (; i < r->inner; i++) lane[0] += x[i] > 0 ? 0 : g[i] * x[i];                         \
+          for (int j = 0; j < LANES; j++) lane[j] += g[i + j] * (x[i + j] > 0 ? 0 : x[i + j]);   \
+        for (; i < r->inner; i++) lane[0] += g[i] * (x[i] > 0 ? 0 : x[i]);                       \
         for (int j = 0; j < LANES; j++) total += lane[j];                                        \
         ((T *)r->sum)[k] = total;                                                                \
       }                                                                                          \

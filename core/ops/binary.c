@@ -33,8 +33,8 @@ ARITH(sub_loop, a - b, WRAP(U64(a) - U64(b)), a - b, a ^ b)
 ARITH(mul_loop, (a * b), WRAP(U64(a) * U64(b)), (a * b), (a & b))
 ARITH(maximum_loop, (a > b || a != a ? a : b), (a > b ? a : b), (a > b ? a : b), a | b)
 ARITH(minimum_loop, (a < b || a != a ? a : b), (a < b ? a : b), (a < b ? a : b), (a & b))
-ARITH(fmax_loop, (a > b || b != b ? a : b), (a > b ? a : b), (a > b ? a : b), a | b)
-ARITH(fmin_loop, (a < b || b != b ? a : b), (a < b ? a : b), (a < b ? a : b), (a & b))
+ARITH(fmax_loop, (a >= b || b != b ? a : b), (a > b ? a : b), (a > b ? a : b), a | b)
+ARITH(fmin_loop, (a <= b || b != b ? a : b), (a < b ? a : b), (a < b ? a : b), (a & b))
 
 #define COMPARE(name, expr)                                                    \
   PG_MAP2(name##_loop_f32, uint8_t, float, float, expr)                        \
@@ -213,6 +213,13 @@ static pg_status check_divisor(pg_call *c) {
   return zero ? pg_fail(c->ctx, PG_EVALUE, "integer division by zero") : PG_OK;
 }
 
+/* gin[i] = zeros, if needed: the gradient of a step. */
+static pg_status zeros(pg_call *c, int i) {
+  if (!c->need[i]) return PG_OK;
+  const pg_meta *m = &c->meta[i];
+  return pg_tensor_zeros(c->ctx, (pg_dtype)m->dtype, m->nd, m->shape, &c->gin[i]);
+}
+
 /* --- add, sub, mul, div ----------------------------------------------------------------------- */
 
 static pg_status infer_alpha(pg_call *c) {
@@ -274,17 +281,12 @@ static pg_status div_forward(pg_call *c) {
   PG_TRY(check_divisor(c));
   return pg__map(c, 2, 8, c->arg[0].i == DIV_TRUNC ? trunc_loop : floor_loop, NULL);
 }
-/* Gradients of zeros, for steps. */
-static pg_status backward_zeros(pg_call *c) {
-  for (int i = 0; i < 2; i++)
-    if (c->need[i])
-      PG_TRY(pg_tensor_zeros(c->ctx, (pg_dtype)c->meta[i].dtype, c->meta[i].nd, c->meta[i].shape,
-                             &c->gin[i]));
-  return PG_OK;
-}
 PG_REAL3(div_grad, (-a * ((b / c) / c)))
 static pg_status div_backward(pg_call *c) {
-  if (c->arg[0].i != DIV_TRUE) return backward_zeros(c);
+  if (c->arg[0].i != DIV_TRUE) {
+    PG_TRY(zeros(c, 0));
+    return zeros(c, 1);
+  }
   if (c->need[0]) PG_TRY(pg_do(c->ctx, &c->gin[0], "div", "tt", c->gout[0], c->in[1]));
   if (c->recording || !c->need[1]) return pg_formula(c, 1, "-g * ((a / b) / b)", 0, 0);
   pg_tensor *t[PG_ITER_MAX] = {NULL, c->gout[0], c->in[0], c->in[1]};
@@ -354,8 +356,7 @@ static pg_status pow_backward(pg_call *c) {
   if (c->need[0] && c->in[1]->nd == 0) {
     double v = pg_item_f64(c->in[1]);
     if (v == 0) {
-      PG_TRY(pg_tensor_zeros(c->ctx, (pg_dtype)c->meta[0].dtype, c->meta[0].nd, c->meta[0].shape,
-                             &c->gin[0]));
+      PG_TRY(zeros(c, 0));
     } else if (c->recording) {
       PG_TRY(pg_formula(c, 0, v == 2 ? "2 * g * a" : "g * (b * pow(a, q))", v, v - 1));
     } else {
@@ -398,8 +399,7 @@ BACKWARD2(fmin, "where(logical_or(le(a, b), isnan(b)), g, 0)",
           "where(logical_or(le(a, b), isnan(b)), 0, g)")
 static pg_status copysign_backward(pg_call *c) {
   PG_TRY(pg_formula(c, 0, "where(eq(a, 0), 0, g * (copysign(a, b) / a))", 0, 0));
-  c->need[0] = false;
-  return backward_zeros(c);
+  return zeros(c, 1);
 }
 
 /* Where a and b are equal each gets half of the gradient. */

@@ -1,0 +1,3 @@
+local H = require "spec.helper"
+
+H.fixtures("activation")
