@@ -225,9 +225,8 @@ local function training_of(module)
   local optimizer = state.optimizer
   if optimizer then
     local hyper = {}
-    for name, value in pairs(optimizer.defaults or {}) do
-      if type(value) ~= "table" then hyper[name] = value end
-    end
+    local group = optimizer.param_groups[1]
+    for name in pairs(optimizer.defaults) do hyper[name] = group[name] end
     plain.optimizer = {class = util.type_name(optimizer), hyper = encode("optimizer", hyper)}
   end
   return plain

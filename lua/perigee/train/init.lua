@@ -141,8 +141,17 @@ local function bind_optimizer(module, given)
     blame.raise("compile: optimizer: expected an optimizer such as optim.SGD {lr = 0.01}, got %s",
       util.type_name(given))
   end
-  if not given:is_bound() then given:bind(module:parameters()) end
-  return given
+  local params = module:parameters()
+  if #params == 0 then blame.raise("compile: the model has no parameters to optimize") end
+  if not given:is_bound() then return given:bind(params) end
+  local own = {}
+  for _, p in ipairs(params) do own[p] = true end
+  for _, group in ipairs(given.param_groups) do
+    for _, p in ipairs(group.params) do
+      if own[p] then return given end
+    end
+  end
+  blame.raise("compile: the optimizer moves the parameters of another model; make one for this")
 end
 
 --- Says how a module is trained.
@@ -405,6 +414,15 @@ local History = {__name = "History"}
 
 --- history.loss is short for history.history.loss.
 function History.__index(self, key) return rawget(self, "history")[key] end
+
+function History.__tostring(self)
+  local words = {}
+  for _, name in ipairs(util.sorted_keys(self.history)) do
+    local list = self.history[name]
+    words[#words + 1] = name .. " " .. progress.number(list[#list])
+  end
+  return ("History of %d epochs: %s"):format(#self.epoch, table.concat(words, "  "))
+end
 
 --- Calls a method of every callback that has it.
 local function tell(list, event, ...)
