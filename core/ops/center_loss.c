@@ -291,6 +291,7 @@ static pg_status backward_loss(pg_call *c) {
  */
 
 static pg_status infer_sum(pg_call *c) {
+  c->ctx->doing = "center_loss"; /* what the script called */
   PG_TRY(check(c, FEATURES, LABELS, CENTERS));
   const pg_tensor *x = c->in[FEATURES];
   PG_TRY(pg_out_shape(c, 0, (pg_dtype)x->dtype, 2, x->shape));
@@ -312,6 +313,7 @@ static void sort_rows(int64_t n, const int64_t *label, int64_t most, int64_t *ro
 }
 
 static pg_status forward_sum(pg_call *c) {
+  c->ctx->doing = "center_loss";
   pg_tensor *label = NULL, *x = NULL, *centers = NULL;
   int64_t *room = NULL, n = c->in[FEATURES]->shape[0], f = c->in[FEATURES]->shape[1];
   size_t bytes = 3 * (size_t)n * sizeof *room;

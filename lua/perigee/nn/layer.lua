@@ -1,6 +1,7 @@
 --- Classes for the layers that are written in C, made from their descriptors.
 -- Relies on nn/module.lua and core.layers(). Spec: spec/nn/layers_spec.lua.
 
+local blame = require "perigee.blame"
 local core = require "perigee.core"
 local module = require "perigee.nn.module"
 local util = require "perigee.util"
@@ -20,7 +21,7 @@ function Layer:init(...)
   local name
   if type(options) == "table" and getmetatable(options) == nil then name = options.name end
   util.expect("nn." .. info.name, "name", name, "string|nil")
-  local handle = core.layer_new(info.name, ...)
+  local handle = blame.call("", core.layer_new, info.name, ...)
   rawset(self, "_handle", handle)
   rawset(self, "_name", name)
   rawset(self, "_given", nil)

@@ -467,7 +467,9 @@ function Module:bfloat16() return self:to "bfloat16" end
 function Module:state_dict(prefix)
   local dict = {}
   for _, kind in ipairs {"param", "buffer"} do
-    for _, item in ipairs(tensors(self, kind, false, prefix)) do dict[item[1]] = item[2]:detach() end
+    for _, item in ipairs(tensors(self, kind, false, prefix)) do
+      dict[item[1]] = item[2]:detach()
+    end
   end
   return dict
 end
@@ -533,7 +535,7 @@ end
 -- Printing --------------------------------------------------------------------------------------
 
 --- What stands in the brackets when the module is printed; "" by default.
-function Module:extra_repr() return "" end
+Module.extra_repr = function() return "" end
 
 local function indent(text) return (text:gsub("\n", "\n  ")) end
 

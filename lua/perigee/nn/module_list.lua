@@ -68,7 +68,7 @@ end
 --- Adds a parameter at the end. @return the list
 function ParameterList:append(p) return self:register_parameter(tostring(#self + 1), p) end
 
-function ParameterList:config()
+ParameterList.config = function()
   return nil, "a ParameterList cannot be saved by its arguments"
 end
 

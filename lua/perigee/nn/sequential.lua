@@ -6,8 +6,8 @@ local util = require "perigee.util"
 
 local Sequential = module.Module:extend "Sequential"
 
---- `nn.Sequential {nn.Linear(4, 8), nn.ReLU()}` or `nn.Sequential(a, b)`; `name = ".."` in the table
--- names the whole. Children count from "1"; one made with {name = ".."} goes by its name.
+--- `nn.Sequential {nn.Linear(4, 8), nn.ReLU()}` or `nn.Sequential(a, b)`; `name = ".."` in the
+-- table names the whole. Children count from "1"; one made with {name = ".."} goes by its name.
 function Sequential:init(first, ...)
   local list = {first, ...}
   if type(first) == "table" and getmetatable(first) == nil then

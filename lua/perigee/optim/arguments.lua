@@ -1,0 +1,58 @@
+--- Arguments by position and by name, as optimizers and schedulers take them. Relies on util.
+-- Spec: spec/optim/lr_scheduler_spec.lua.
+
+local util = require "perigee.util"
+
+local M = {}
+
+--- Whether a value is a table of options: string keys only, no class.
+function M.is_options(value)
+  return type(value) == "table" and getmetatable(value) == nil and #value == 0
+    and next(value) ~= nil
+end
+
+--- Reads arguments: values by position, then one table for the rest by name.
+-- @param fn name for messages
+-- @param params a list of {name, default}; without a default the argument is required, unless
+-- optional = true
+-- @return a table by name
+function M.read(fn, params, ...)
+  local given = table.pack(...)
+  local options = {}
+  if given.n > 0 and M.is_options(given[given.n]) then
+    options = given[given.n]
+    given.n = given.n - 1
+  end
+  if given.n > #params then
+    error(("%s: expected at most %d arguments, got %d"):format(fn, #params, given.n), 3)
+  end
+  local values, names = {}, {}
+  for i, p in ipairs(params) do
+    local name, value = p[1], given[i]
+    names[i] = name
+    if i > given.n then value = nil end
+    if options[name] ~= nil then
+      if value ~= nil then
+        error(("%s: argument '%s' is given by position and by name"):format(fn, name), 3)
+      end
+      value = options[name]
+    end
+    if value == nil then value = p[2] end
+    if value == nil and not p.optional then
+      error(("%s: argument '%s' is missing"):format(fn, name), 3)
+    end
+    values[name] = value
+  end
+  for key in pairs(options) do
+    local known = false
+    for _, name in ipairs(names) do known = known or name == key end
+    if not known then
+      local near = util.suggest(key, names)
+      error(("%s: unknown option %s%s; options are %s"):format(fn, util.show(key),
+        near and (", did you mean '%s'?"):format(near) or "", table.concat(names, ", ")), 3)
+    end
+  end
+  return values
+end
+
+return M
