@@ -89,15 +89,15 @@ static pg_status convert_inputs(pg_call *c, pg_tensor **owned) {
   return PG_OK;
 }
 
-/* May in[0] be overwritten? Inputs that overlap it in another way are copied first. */
-static pg_status check_inplace(pg_call *c, bool flow, pg_tensor **owned) {
-  pg_tensor *t = c->in[0];
+/* May t, the caller's in[0], be overwritten? Inputs that overlap it in another way are copied
+ * first. */
+static pg_status check_inplace(pg_call *c, pg_tensor *t, bool flow, pg_tensor **owned) {
   const pg_out *o = &c->os[0];
   if (o->nd != t->nd || memcmp(o->shape, t->shape, sizeof *o->shape * o->nd) != 0)
     return pg_fail(c->ctx, PG_ESHAPE, "cannot work in place: the result %s does not fit into %s",
                    pg_shape_str_of(o->nd, o->shape).s, pg_shape_str(t).s);
-  if (o->dtype != t->dtype &&
-      (pg_is_float((pg_dtype)o->dtype) > pg_is_float((pg_dtype)t->dtype) || (t->dtype == PG_BOOL)))
+  if (o->dtype != t->dtype && (pg_is_float((pg_dtype)o->dtype) > pg_is_float((pg_dtype)t->dtype) ||
+                               t->dtype == PG_BOOL || flow))
     return pg_fail(c->ctx, PG_EDTYPE, "cannot work in place: the result is %s, the tensor %s",
                    pg_dtype_name((pg_dtype)o->dtype), pg_dtype_name((pg_dtype)t->dtype));
   for (int i = 0; i < t->nd; i++)
@@ -286,16 +286,17 @@ static pg_status run(pg_call *c, pg_tensor **owned) {
   for (int i = 0; i < c->nin; i++)
     if (c->in[i] && c->in[i]->storage->device == PG_META) device = PG_META;
   PG_TRY(op->infer(c));
+  pg_tensor *self = c->nin ? c->in[0] : NULL;
   PG_TRY(convert_inputs(c, owned));
   bool flow = grads_flow(c);
   c->recording = flow;
   if (c->inplace) {
-    PG_TRY(check_inplace(c, flow, owned));
-    c->out[0] = pg_tensor_ref(c->in[0]);
+    PG_TRY(check_inplace(c, self, flow, owned));
+    c->out[0] = pg_tensor_ref(self);
     if (device == PG_META) return PG_OK;
     pg_tensor *before = NULL;
     if (flow && overwrites_saved(c)) PG_TRY(copy_before(c, &before));
-    pg_status s = c->os[0].dtype != c->in[0]->dtype ? forward_and_copy(c) : op->forward[PG_HOST](c);
+    pg_status s = c->os[0].dtype != self->dtype ? forward_and_copy(c) : op->forward[PG_HOST](c);
     c->out[0]->storage->version++;
     if (s == PG_OK && flow) s = record(c, before);
     pg_tensor_unref(before);

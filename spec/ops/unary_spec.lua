@@ -1,3 +1,152 @@
-local H = require "spec.helper"
+-- Elementwise functions of one tensor. Sources: core/ops/unary.c, core/kernels/vmath.h.
+-- Relies on spec/helper.lua and PyTorch's values in spec/fixtures/unary.safetensors.
 
-H.fixtures("unary")
+local core = require "perigee.core"
+local H = require "spec.helper"
+local ops = core.ops
+
+H.fixtures "unary"
+
+local DTYPE = "expected .-, got bfloat16"
+
+local function bfloat(t) return t.ones(3):to "bfloat16" end
+
+-- draw(t, shape..) gives numbers inside the function's domain and away from its kinks.
+local function op(name, draw, more)
+  local spec = {
+    args = function(t) return {draw(t, 3, 5)} end,
+    more = {function(t) return {draw(t, 2, 3, 4, 5)} end},
+    large = function(t) return {draw(t, 1, 200):expand {200, 200}:contiguous()} end,
+    empty = {function(t) return {t.rand(0, 3)} end, {0, 3}},
+    wrong_dtype = {function(t) return {bfloat(t)} end, DTYPE},
+  }
+  for key, value in pairs(more or {}) do spec[key] = value end
+  H.op(name, spec)
+end
+
+local function normal(t, ...) return t.randn(...) end
+local function above_zero(t, ...) return t.positive(...) end
+local function inside_one(t, ...) return t.uniform(-0.9, 0.9, ...) end
+local function fraction(t, ...) return t.uniform(0.1, 0.9, ...) end
+local function nonzero(t, ...) return t.away(0, ...) end
+-- between two integers
+local function between(t, ...) return ops.add(t.int(-4, 4, ...), t.uniform(0.2, 0.4, ...)) end
+
+
+for name in ("exp exp2 expm1 tan tanh sigmoid deg2rad rad2deg"):gmatch "%S+" do
+  op(name, normal)
+end
+for name in ("sin cos atan sinh cosh asinh erf erfc"):gmatch "%S+" do op(name, normal) end
+for name in ("sqrt rsqrt"):gmatch "%S+" do op(name, above_zero) end
+for name in ("log log1p log2 log10"):gmatch "%S+" do op(name, above_zero) end
+for name in ("asin acos atanh"):gmatch "%S+" do op(name, inside_one) end
+op("acosh", function(t, ...) return t.uniform(1.2, 4, ...) end)
+op("logit", fraction)
+op("reciprocal", nonzero)
+op("neg", normal)
+op("positive", normal)
+op("abs", nonzero)
+op("square", normal)
+op("sign", nonzero, {smooth = false})
+op("frac", between)
+for name in ("floor ceil trunc"):gmatch "%S+" do op(name, between, {smooth = false}) end
+op("round", between, {smooth = false, more = {
+  function(t) return {between(t, 3, 5), 1} end,
+}, rtol = 1, atol = 1e9}) -- a step in each interval: only its presence is checked
+op("nan_to_num", normal)
+
+for name in ("isnan isinf isfinite isposinf isneginf signbit logical_not"):gmatch "%S+" do
+  op(name, normal)
+end
+H.op("bitwise_not", {
+  args = function(t) return {t.int(-9, 9, 3, 5)} end,
+  more = {function(t) return {t.bool(7)} end, function(t) return {t.byte(7)} end},
+  empty = {function(t) return {t.bool(0, 3)} end, {0, 3}},
+  wrong_dtype = {function(t) return {t.randn(3)} end, "expected int64, uint8 or bool, got float32"},
+})
+
+H.op("clamp", {
+  args = function(t) return {t.distinct(3, 5), -0.57, 0.51} end,
+  more = {
+    function(t) return {t.distinct(3, 5), -0.57} end,
+    function(t) return {t.distinct(3, 5), {max = 0.51}} end,
+    function(t) return {t.distinct(2, 3, 4, 5), t.full(-0.57, 3, 1, 1), t.full(0.51, 5)} end,
+  },
+  large = function(t) return {t.randn(1, 200):expand {200, 200}:contiguous(), -1, 1} end,
+  empty = {function(t) return {t.randn(0, 3), 0, 1} end, {0, 3}},
+  wrong_shape = {
+    {function(t) return {t.randn(3, 5), t.randn(4)} end, "%[3 x 5%].*%[4%]"},
+    {function(t) return {t.randn(3, 5)} end, "expected 'min' or 'max'"},
+  },
+  wrong_dtype = {function(t) return {bfloat(t), 0, 1} end, DTYPE},
+})
+for _, name in ipairs {"clamp_min", "clamp_max"} do
+  H.op(name, {
+    args = function(t) return {t.distinct(3, 5), 0.07} end,
+    more = {function(t) return {t.distinct(3, 5), t.full(0.07, 5)} end},
+    empty = {function(t) return {t.randn(0, 3), 0} end, {0, 3}},
+    wrong_shape = {function(t) return {t.randn(3, 5), t.randn(4)} end, "%[3 x 5%].*%[4%]"},
+    wrong_dtype = {function(t) return {bfloat(t), 0} end, DTYPE},
+    })
+end
+
+describe("functions of one tensor", function()
+  local NAMES = "exp expm1 log log1p log2 log10 sqrt rsqrt reciprocal sin cos tan asin acos atan "
+    .. "sinh cosh tanh asinh acosh atanh erf erfc sigmoid abs neg square sign floor ceil round "
+    .. "trunc frac"
+
+  it("give in place what they give anew", function()
+    for name in NAMES:gmatch "%S+" do
+      local x = H.generator("float32", 5).uniform(0.1, 0.9, 3, 5)
+      local y = x:clone()
+      assert.is_true(rawequal(y, ops[name .. "_"](y)))
+      H.identical(y, ops[name](x))
+    end
+  end)
+
+  it("take scalars and long rows that are no multiple of a vector", function()
+    for _, n in ipairs {1, 7, 511, 513, 1031} do
+      local x = H.generator("float32", n).randn(n)
+      local one = x[n]:exp()
+      assert.equal(0, one:dim())
+      H.same(x:exp()[n], one, 1e-6)
+    end
+  end)
+
+  it("agree with the C library to 1e-6 relative on the whole range", function()
+    local libm = {exp = math.exp, log = math.log, sin = math.sin, cos = math.cos, sqrt = math.sqrt,
+      tan = math.tan, asin = math.asin, acos = math.acos, atan = math.atan}
+    for name, fn in pairs(libm) do
+      for _, dtype in ipairs {"float32", "float64"} do
+        local x = H.generator(dtype, 3).uniform(name:find "a[sc]" and -1 or -80, 1, 1000)
+        if name == "log" or name == "sqrt" then x = x:abs() end
+        local tol = dtype == "float64" and 1e-14 or 1e-6
+        local expected = H.values(x:to "float64")
+        for i, v in ipairs(H.values(ops[name](x):to "float64")) do
+          local e = fn(expected[i])
+          local near = math.abs(v - e) <= tol * math.abs(e) + (dtype == "float64" and 1e-15 or 1e-7)
+          assert.is_true(near, ("%s(%.17g): %.17g, not %.17g"):format(name, expected[i], v, e))
+        end
+      end
+    end
+  end)
+
+  it("promote integers and bools to float32", function()
+    for name in ("exp log sqrt sin sigmoid erf"):gmatch "%S+" do
+      for _, dtype in ipairs {"int64", "uint8", "bool"} do
+        assert.equal("float32", ops[name](ops.ones({3}, {dtype = dtype})).dtype)
+      end
+    end
+    H.raises(function() ops.ones({3}, {dtype = "int64"}):exp_() end, "exp")
+  end)
+
+  it("refuse bool where PyTorch does", function()
+    for name in ("neg abs floor square"):gmatch "%S+" do
+      H.raises(function() ops[name](ops.ones({3}, {dtype = "bool"})) end, {name, "got bool"})
+    end
+  end)
+
+  it("refuses eps out of range", function()
+    H.raises(function() ops.logit(ops.ones {3}, 0.7) end, {"logit", "eps", "0.7"})
+  end)
+end)
