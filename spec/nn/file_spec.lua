@@ -180,13 +180,13 @@ describe("a hostile file", function()
   end)
   it("with a graph that does not hold together", function()
     local edits = {
-      function(d) d.modules[#d.modules].graph.nodes[2].args.l[1].sym = {99, 1} end,
-      function(d) d.modules[#d.modules].graph.nodes[2].args.l[1].sym = {3, 1} end,
-      function(d) d.modules[#d.modules].graph.nodes[3].module = 77 end,
+      function(d) d.modules[#d.modules].graph.nodes[3].args.l[1].sym = {99, 1} end,
+      function(d) d.modules[#d.modules].graph.nodes[3].args.l[1].sym = {4, 1} end,
+      function(d) d.modules[#d.modules].graph.nodes[4].module = 77 end,
       function(d) d.modules[#d.modules].graph.outputs = nil end,
       function(d) d.modules[#d.modules].graph.inputs[1] = "x" end,
       function(d) d.modules[#d.modules].graph.nodes = 5 end,
-      function(d) d.modules[#d.modules].graph.nodes[1].shape = {l = {1, 9, 8}} end,
+      function(d) d.modules[#d.modules].graph.nodes[1].shape = {l = {1, 12, 8}} end,
       function(d) d.modules[#d.modules].graph.nodes[1].dtype = "int63" end,
       function(d) d.modules = nil end,
       function(d) d.modules[1] = "x" end,
