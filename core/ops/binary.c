@@ -220,6 +220,14 @@ static pg_status zeros(pg_call *c, int i) {
   return pg_tensor_zeros(c->ctx, (pg_dtype)m->dtype, m->nd, m->shape, &c->gin[i]);
 }
 
+/* gin[i] = loop over the gradient, u and v (NULL: only u), if needed. */
+static pg_status fused(pg_call *c, int i, int cost, const pg_loop *loop, pg_tensor *u, pg_tensor *v,
+                       const double *numbers) {
+  if (!c->need[i]) return PG_OK;
+  pg_tensor *t[PG_ITER_MAX] = {NULL, c->gout[0], u, v};
+  return pg__map_back(c, i, v ? 3 : 2, t, cost, loop, numbers);
+}
+
 /* --- add, sub, mul, div ----------------------------------------------------------------------- */
 
 static pg_status infer_alpha(pg_call *c) {
@@ -288,9 +296,8 @@ static pg_status div_backward(pg_call *c) {
     return zeros(c, 1);
   }
   if (c->need[0]) PG_TRY(pg_do(c->ctx, &c->gin[0], "div", "tt", c->gout[0], c->in[1]));
-  if (c->recording || !c->need[1]) return pg_formula(c, 1, "-g * ((a / b) / b)", 0, 0);
-  pg_tensor *t[PG_ITER_MAX] = {NULL, c->gout[0], c->in[0], c->in[1]};
-  return pg__map_back(c, 1, 3, t, 4, div_grad, NULL);
+  if (c->recording) return pg_formula(c, 1, "-g * ((a / b) / b)", 0, 0);
+  return fused(c, 1, 4, div_grad, c->in[0], c->in[1], NULL);
 }
 
 static pg_status floor_divide_forward(pg_call *c) {
@@ -352,23 +359,25 @@ static pg_status pow_forward(pg_call *c) {
 }
 PG_REAL2(pow_2_grad, 2 * a * b)
 PG_REAL2(pow_grad, (a * (p * V2(pow, b, q))))
+PG_REAL3(pow_base_grad, (c == 0 ? 0 : a * (c * V2(pow, b, c - 1))))
+PG_REAL3(pow_exponent_grad, (b == 0 && c >= 0 ? 0 : a * (V2(pow, b, c) * V1(log, b))))
+
+static pg_status pow_scalar_backward(pg_call *c, double v) {
+  if (v == 0) return zeros(c, 0);
+  if (c->recording) return pg_formula(c, 0, v == 2 ? "2 * g * a" : "g * (p * pow(a, q))", v, v - 1);
+  const double numbers[2] = {v, v - 1};
+  return fused(c, 0, v == 2 ? 1 : 40, v == 2 ? pow_2_grad : pow_grad, c->in[0], NULL, numbers);
+}
 static pg_status pow_backward(pg_call *c) {
-  if (c->need[0] && c->in[1]->nd == 0) {
-    double v = pg_item_f64(c->in[1]);
-    if (v == 0) {
-      PG_TRY(zeros(c, 0));
-    } else if (c->recording) {
-      PG_TRY(pg_formula(c, 0, v == 2 ? "2 * g * a" : "g * (b * pow(a, q))", v, v - 1));
-    } else {
-      const double numbers[2] = {v, v - 1};
-      pg_tensor *t[PG_ITER_MAX] = {NULL, c->gout[0], c->in[0]};
-      PG_TRY(pg__map_back(c, 0, 2, t, v == 2 ? 1 : 40, v == 2 ? pow_2_grad : pow_grad, numbers));
-    }
-  } else {
-    PG_TRY(pg_formula(c, 0, "where(eq(b, 0), 0, g * (b * pow(a, b - 1)))", 0, 0));
+  pg_tensor *a = c->in[0], *b = c->in[1];
+  if (b->nd == 0) PG_TRY(pow_scalar_backward(c, pg_item_f64(b)));
+  if (c->recording) {
+    if (b->nd) PG_TRY(pg_formula(c, 0, "where(eq(b, 0), 0, g * (b * pow(a, b - 1)))", 0, 0));
+    return pg_formula(c, 1, "g * where(logical_and(eq(a, 0), ge(b, 0)), 0, pow(a, b) * log(a))", 0,
+                      0);
   }
-  return pg_formula(c, 1, "g * where(logical_and(eq(a, 0), ge(b, 0)), 0, pow(a, b) * log(a))", 0,
-                    0);
+  if (b->nd) PG_TRY(fused(c, 0, 40, pow_base_grad, a, b, NULL));
+  return fused(c, 1, 50, pow_exponent_grad, a, b, NULL);
 }
 
 /* --- others of two ---------------------------------------------------------------------------- */
@@ -393,10 +402,6 @@ BACKWARD2(atan2, "g * b / (a * a + b * b)", "-g * a / (a * a + b * b)")
 BACKWARD2(hypot, "g * (a / y)", "g * (b / y)")
 BACKWARD2(logaddexp, "g / (1 + exp(b - a))", "g / (1 + exp(a - b))")
 BACKWARD2(xlogy, "where(logical_and(eq(a, 0), le(b, 0)), 0, g * log(b))", "g * (a / b)")
-BACKWARD2(fmax, "where(logical_or(ge(a, b), isnan(b)), g, 0)",
-          "where(logical_or(ge(a, b), isnan(b)), 0, g)")
-BACKWARD2(fmin, "where(logical_or(le(a, b), isnan(b)), g, 0)",
-          "where(logical_or(le(a, b), isnan(b)), 0, g)")
 static pg_status copysign_backward(pg_call *c) {
   PG_TRY(pg_formula(c, 0, "where(eq(a, 0), 0, g * (copysign(a, b) / a))", 0, 0));
   return zeros(c, 1);
@@ -405,22 +410,37 @@ static pg_status copysign_backward(pg_call *c) {
 /* Where a and b are equal each gets half of the gradient. */
 PG_REAL3(greater_grad, b == c ? a / 2 : b < c ? 0 : a)
 PG_REAL3(less_grad, b == c ? a / 2 : b > c ? 0 : a)
-static pg_status extreme_backward(pg_call *c, bool max) {
+static pg_status maximum_backward(pg_call *c) {
   if (c->recording) {
-    const char *greater = "where(eq(a, b), g / 2, where(lt(a, b), 0, g))";
-    const char *less = "where(eq(a, b), g / 2, where(gt(a, b), 0, g))";
-    PG_TRY(pg_formula(c, 0, max ? greater : less, 0, 0));
-    return pg_formula(c, 1, max ? less : greater, 0, 0);
+    PG_TRY(pg_formula(c, 0, "where(eq(a, b), g / 2, where(lt(a, b), 0, g))", 0, 0));
+    return pg_formula(c, 1, "where(eq(a, b), g / 2, where(gt(a, b), 0, g))", 0, 0);
   }
-  for (int i = 0; i < 2; i++) {
-    if (!c->need[i]) continue;
-    pg_tensor *t[PG_ITER_MAX] = {NULL, c->gout[0], c->in[0], c->in[1]};
-    PG_TRY(pg__map_back(c, i, 3, t, 2, max == (i == 0) ? greater_grad : less_grad, NULL));
-  }
-  return PG_OK;
+  PG_TRY(fused(c, 0, 2, greater_grad, c->in[0], c->in[1], NULL));
+  return fused(c, 1, 2, less_grad, c->in[0], c->in[1], NULL);
 }
-static pg_status maximum_backward(pg_call *c) { return extreme_backward(c, true); }
-static pg_status minimum_backward(pg_call *c) { return extreme_backward(c, false); }
+static pg_status minimum_backward(pg_call *c) {
+  if (c->recording) {
+    PG_TRY(pg_formula(c, 0, "where(eq(a, b), g / 2, where(gt(a, b), 0, g))", 0, 0));
+    return pg_formula(c, 1, "where(eq(a, b), g / 2, where(lt(a, b), 0, g))", 0, 0);
+  }
+  PG_TRY(fused(c, 0, 2, less_grad, c->in[0], c->in[1], NULL));
+  return fused(c, 1, 2, greater_grad, c->in[0], c->in[1], NULL);
+}
+
+/* fmax and fmin give the whole gradient to one side, the first where they are equal. */
+#define ONE_SIDED(name, op, word)                                                          \
+  PG_REAL3(name##_first_grad, b op c || c != c ? a : 0)                                    \
+  PG_REAL3(name##_second_grad, b op c || c != c ? 0 : a)                                   \
+  static pg_status name##_backward(pg_call *c) {                                           \
+    if (c->recording) {                                                                    \
+      PG_TRY(pg_formula(c, 0, "where(logical_or(" word "(a, b), isnan(b)), g, 0)", 0, 0)); \
+      return pg_formula(c, 1, "where(logical_or(" word "(a, b), isnan(b)), 0, g)", 0, 0);  \
+    }                                                                                      \
+    PG_TRY(fused(c, 0, 2, name##_first_grad, c->in[0], c->in[1], NULL));                   \
+    return fused(c, 1, 2, name##_second_grad, c->in[0], c->in[1], NULL);                   \
+  }
+ONE_SIDED(fmax, >=, "ge")
+ONE_SIDED(fmin, <=, "le")
 
 #define LOGIC(name)                                                    \
   static pg_status name##_forward(pg_call *c) {                        \
@@ -460,10 +480,17 @@ static pg_status infer_three(pg_call *c) {
   return infer_as(c, 3, floating(pg_promote(c, 3)));
 }
 static pg_status lerp_forward(pg_call *c) { return pg__map(c, 3, 2, lerp_loop, NULL); }
+PG_REAL2(lerp_start_grad, (a * (1 - b)))
+PG_REAL3(lerp_weight_grad, (a * (c - b)))
 static pg_status lerp_backward(pg_call *c) {
-  PG_TRY(pg_formula(c, 0, "g * (1 - c)", 0, 0));
-  PG_TRY(pg_formula(c, 1, "g * c", 0, 0));
-  return pg_formula(c, 2, "g * (b - a)", 0, 0);
+  if (c->recording) {
+    PG_TRY(pg_formula(c, 0, "g * (1 - c)", 0, 0));
+    PG_TRY(pg_formula(c, 1, "g * c", 0, 0));
+    return pg_formula(c, 2, "g * (b - a)", 0, 0);
+  }
+  PG_TRY(fused(c, 0, 1, lerp_start_grad, c->in[2], NULL, NULL));
+  PG_TRY(fused(c, 1, 1, mul_loop, c->in[2], NULL, NULL));
+  return fused(c, 2, 1, lerp_weight_grad, c->in[0], c->in[1], NULL);
 }
 
 SAME3(addcmul_loop_f32, float, a + p * b * c)
@@ -487,11 +514,16 @@ static pg_status addcmul_forward(pg_call *c) {
   const double value[2] = {wrapped(c, c->arg[0].f), 0};
   return pg__map(c, 3, 2, loop, value);
 }
+PG_REAL2(addcmul_grad, (a * b * p))
 static pg_status addcmul_backward(pg_call *c) {
-  double value = c->arg[0].f;
+  const double value[2] = {c->arg[0].f, 0};
   PG_TRY(pg_formula(c, 0, "g", 0, 0));
-  PG_TRY(pg_formula(c, 1, "g * c * p", value, 0));
-  return pg_formula(c, 2, "g * b * p", value, 0);
+  if (c->recording) {
+    PG_TRY(pg_formula(c, 1, "g * c * p", value[0], 0));
+    return pg_formula(c, 2, "g * b * p", value[0], 0);
+  }
+  PG_TRY(fused(c, 1, 1, addcmul_grad, c->in[2], NULL, value));
+  return fused(c, 2, 1, addcmul_grad, c->in[1], NULL, value);
 }
 static pg_status addcdiv_infer(pg_call *c) {
   PG_TRY(want_all(c, 3, PG_M_NUM));
@@ -504,11 +536,17 @@ static pg_status addcdiv_forward(pg_call *c) {
   const double value[2] = {c->arg[0].f, 0};
   return pg__map(c, 3, 3, addcdiv_loop, value);
 }
+PG_REAL2(addcdiv_grad, (a * p / b))
+PG_REAL3(addcdiv_divisor_grad, (-a * p * (b / (c * c))))
 static pg_status addcdiv_backward(pg_call *c) {
-  double value = c->arg[0].f;
+  const double value[2] = {c->arg[0].f, 0};
   PG_TRY(pg_formula(c, 0, "g", 0, 0));
-  PG_TRY(pg_formula(c, 1, "g * p / c", value, 0));
-  return pg_formula(c, 2, "-g * p * (b / (c * c))", value, 0);
+  if (c->recording) {
+    PG_TRY(pg_formula(c, 1, "g * p / c", value[0], 0));
+    return pg_formula(c, 2, "-g * p * (b / (c * c))", value[0], 0);
+  }
+  PG_TRY(fused(c, 1, 2, addcdiv_grad, c->in[2], NULL, value));
+  return fused(c, 2, 2, addcdiv_divisor_grad, c->in[1], c->in[2], value);
 }
 
 /* --- where, masked_fill ----------------------------------------------------------------------- */

@@ -36,11 +36,17 @@ local function normal(t, shape) return t.randn(shape) end
 local function nonzero(t, shape) return t.away(0, shape) end
 local function positive(t, shape) return t.positive(shape) end
 -- nowhere near each other
-local function low(t, shape) return H.map(t.int(-4, 4, shape), function(v) return v + 0.3 end, t.dtype) end
-local function high(t, shape) return H.map(t.int(-4, 4, shape), function(v) return v + 0.7 end, t.dtype) end
+local function shifted(by)
+  return function(t, shape)
+    return H.map(t.int(-4, 4, shape), function(v) return v + by end, t.dtype)
+  end
+end
+local low, high = shifted(0.3), shifted(0.7)
+local function far(t, shape) -- beyond 16, so that quotients with low stay inside one step
+  return H.map(high(t, shape), function(v) return v < 0 and v - 20 or v + 20 end)
+end
 local function whole(t, shape) return t.int(-9, 9, shape) end
 local function count(t, shape) return t.int(0, 7, shape) end
-local function truth(t, shape) return t.bool(shape) end
 
 op("add", normal, normal)
 op("add", normal, normal, {alpha = -0.5})
@@ -51,10 +57,8 @@ op("div", normal, nonzero)
 op("div", low, positive, {rounding_mode = "floor"}, {smooth = false, rtol = 1, atol = 1e9})
 op("div", low, positive, {rounding_mode = "trunc"}, {smooth = false, rtol = 1, atol = 1e9})
 op("pow", positive, normal)
-op("remainder", low, function(t, shape) return H.map(high(t, shape), function(v)
-  return v < 0 and v - 20 or v + 20 end) end)
-op("fmod", low, function(t, shape) return H.map(high(t, shape), function(v)
-  return v < 0 and v - 20 or v + 20 end) end)
+op("remainder", low, far)
+op("fmod", low, far)
 op("floor_divide", low, positive)
 for name in ("maximum minimum fmax fmin"):gmatch "%S+" do op(name, low, high) end
 op("atan2", nonzero, nonzero)
@@ -174,7 +178,8 @@ describe("arithmetic", function()
     H.same(x % tensor({3, 3, -3, -3}, "int64"), {2, 1, -1, -2})
     H.same(ops.fmod(x, tensor({3, 3, -3, -3}, "int64")), {-1, 1, -1, 1})
     for _, name in ipairs {"remainder", "fmod", "floor_divide", "remainder_"} do
-      H.raises(function() ops[name](x, tensor({1, 0, 1, 1}, "int64")) end, {name:gsub("_$", ""), "zero"})
+      H.raises(function() ops[name](x, tensor({1, 0, 1, 1}, "int64")) end,
+        {name:gsub("_$", ""), "zero"})
     end
     H.raises(function() ops.div(x, 0, {rounding_mode = "floor"}) end, {"div", "zero"})
     H.same(x, {-7, 7, -7, 7})
