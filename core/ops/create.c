@@ -1,11 +1,10 @@
 /* Tensors from nothing: constants, sequences, random numbers, and their *_like forms. Random ones
- * draw from ctx->rng by element number, so threads change nothing. Relies on base/rng.h and
- * kernels/vmath.h. Spec: spec/ops/create_spec.lua. */
+ * draw from ctx->rng by element number, so threads change nothing. Relies on ops/draw.h. Spec:
+ * spec/ops/create_spec.lua. */
 #include <math.h>
 
 #include "autograd/op.h"
-#include "base/par.h"
-#include "kernels/vmath.h"
+#include "ops/draw.h"
 
 /* --- constants ---------------------------------------------------------------------------------
  */
@@ -142,79 +141,6 @@ static pg_status forward_logspace(pg_call *c) { return forward_spaced(c, c->arg[
 
 /* --- random numbers ----------------------------------------------------------------------------
  */
-typedef struct draw {
-  uint64_t seed, first; /* number of the first block */
-  int64_t n, low;       /* elements */
-  uint64_t range;
-  double mean, std;
-  void *y;
-} draw;
-
-/* Chunks are of whole blocks: [begin, end) are block numbers. */
-static void uniform_f32(void *arg, int64_t begin, int64_t end) {
-  const draw *q = arg;
-  float *y = q->y;
-  for (int64_t b = begin; b < end; b++) {
-    pg_rng_block r = pg_rng_at(q->seed, q->first + (uint64_t)b);
-    for (int64_t k = 0; k < 4 && 4 * b + k < q->n; k++) y[4 * b + k] = pg_rng_f32(r.w[k]);
-  }
-}
-static void uniform_f64(void *arg, int64_t begin, int64_t end) {
-  const draw *q = arg;
-  double *y = q->y;
-  for (int64_t b = begin; b < end; b++) {
-    pg_rng_block r = pg_rng_at(q->seed, q->first + (uint64_t)b);
-    for (int64_t k = 0; k < 2 && 2 * b + k < q->n; k++)
-      y[2 * b + k] = pg_rng_f64(r.w[2 * k], r.w[2 * k + 1]);
-  }
-}
-
-enum { BLOCKS = 64 };
-
-/* Box and Muller (1958): two normal numbers from two uniform ones, a in (0, 1), b in [0, 1). */
-static void normal_f32(void *arg, int64_t begin, int64_t end) {
-  const draw *q = arg;
-  float *y = q->y, a[2 * BLOCKS], b[2 * BLOCKS], mean = (float)q->mean, std = (float)q->std;
-  for (int64_t at = begin; at < end; at += BLOCKS) {
-    int64_t count = pg_min64(BLOCKS, end - at), left = q->n - 4 * at;
-    for (int64_t i = 0; i < count; i++) {
-      pg_rng_block r = pg_rng_at(q->seed, q->first + (uint64_t)(at + i));
-      for (int k = 0; k < 2; k++) {
-        a[2 * i + k] = ((float)r.w[2 * k] + 0.5f) * 0x1p-32f;
-        b[2 * i + k] = 6.28318531f * pg_rng_f32(r.w[2 * k + 1]);
-      }
-    }
-    for (int64_t i = 2 * count; i < 2 * BLOCKS; i++) a[i] = b[i] = 0.5f;
-    for (int i = 0; i < 2 * BLOCKS; i++) {
-      float radius = std * sqrtf(-2.0f * pg_log_f32(a[i])), angle = b[i];
-      a[i] = mean + radius * pg_cos_f32(angle);
-      b[i] = mean + radius * pg_sin_f32(angle);
-    }
-    for (int64_t i = 0; i < pg_min64(4 * count, left); i++)
-      y[4 * at + i] = i % 2 ? b[i / 2] : a[i / 2];
-  }
-}
-static void normal_f64(void *arg, int64_t begin, int64_t end) {
-  const draw *q = arg;
-  double *y = q->y, a[BLOCKS], b[BLOCKS];
-  for (int64_t at = begin; at < end; at += BLOCKS) {
-    int64_t count = pg_min64(BLOCKS, end - at), left = q->n - 2 * at;
-    for (int64_t i = 0; i < count; i++) {
-      pg_rng_block r = pg_rng_at(q->seed, q->first + (uint64_t)(at + i));
-      a[i] = pg_rng_f64(r.w[0], r.w[1]) + 0x1p-54;
-      b[i] = 6.283185307179586477 * pg_rng_f64(r.w[2], r.w[3]);
-    }
-    for (int64_t i = count; i < BLOCKS; i++) a[i] = b[i] = 0.5;
-    for (int i = 0; i < BLOCKS; i++) {
-      double radius = q->std * sqrt(-2.0 * pg_log_f64(a[i])), angle = b[i];
-      a[i] = q->mean + radius * pg_cos_f64(angle);
-      b[i] = q->mean + radius * pg_sin_f64(angle);
-    }
-    for (int64_t i = 0; i < pg_min64(2 * count, left); i++)
-      y[2 * at + i] = i % 2 ? b[i / 2] : a[i / 2];
-  }
-}
-
 /* High word of a b. */
 static uint64_t multiply_high(uint64_t a, uint64_t b) {
   uint64_t al = a & 0xffffffffu, ah = a >> 32, bl = b & 0xffffffffu, bh = b >> 32;
@@ -223,41 +149,25 @@ static uint64_t multiply_high(uint64_t a, uint64_t b) {
   return ah * bh + (m1 >> 32) + (m2 >> 32) + carry;
 }
 
-static void integers_i64(void *arg, int64_t begin, int64_t end) {
-  const draw *q = arg;
-  int64_t *y = q->y;
-  for (int64_t b = begin; b < end; b++) {
-    pg_rng_block r = pg_rng_at(q->seed, q->first + (uint64_t)b);
-    for (int64_t k = 0; k < 2 && 2 * b + k < q->n; k++) {
-      uint64_t x = (uint64_t)r.w[2 * k] << 32 | r.w[2 * k + 1];
-      uint64_t part = q->range ? multiply_high(x, q->range) : x; /* 0: all 2^64 values */
-      y[2 * b + k] = (int64_t)((uint64_t)q->low + part);
+typedef struct integers {
+  uint64_t seed, first, range; /* range 0: all 2^64 values */
+  int64_t n, low, *y;
+} integers;
+
+/* Groups [begin, end) of DRAW_F64 elements, two from each block. */
+static void draw_integers(void *arg, int64_t begin, int64_t end) {
+  const integers *q = arg;
+  for (int64_t g = begin; g < end; g++) {
+    uint32_t w[4][PG_RNG_LANES];
+    pg_rng_lanes(q->seed, q->first + (uint64_t)(g * PG_RNG_LANES), w);
+    int64_t n = pg_min64(DRAW_F64, q->n - g * DRAW_F64);
+    for (int64_t i = 0; i < n; i++) {
+      int64_t half = 2 * (i % 2), lane = i / 2;
+      uint64_t x = (uint64_t)w[half][lane] << 32 | w[half + 1][lane];
+      uint64_t part = q->range ? multiply_high(x, q->range) : x;
+      q->y[g * DRAW_F64 + i] = (int64_t)((uint64_t)q->low + part);
     }
   }
-}
-
-/* Fills y (contiguous) by fn, which makes `per` elements from a block. */
-static void fill_random(pg_ctx *ctx, pg_tensor *y, draw *q, int per, pg_par_fn fn) {
-  q->n = pg_numel(y);
-  q->y = pg_data(y);
-  q->seed = ctx->rng.seed;
-  int64_t blocks = (q->n + per - 1) / per;
-  q->first = pg_rng_take(&ctx->rng, (uint64_t)blocks);
-  pg_par_for(ctx, blocks, 2048, fn, q);
-}
-
-/* Fills out[0], of any floating dtype and layout. */
-static pg_status draw_floats(pg_call *c, bool normal, double mean, double std) {
-  pg_tensor *y = c->out[0], *wide = NULL;
-  pg_dtype dtype = y->dtype == PG_F64 ? PG_F64 : PG_F32;
-  draw q = {.mean = mean, .std = std};
-  if (y->dtype == dtype && pg_is_contiguous(y)) wide = pg_tensor_ref(y);
-  else PG_TRY(pg_tensor_new(c->ctx, dtype, y->nd, y->shape, &wide));
-  if (dtype == PG_F32) fill_random(c->ctx, wide, &q, 4, normal ? normal_f32 : uniform_f32);
-  else fill_random(c->ctx, wide, &q, 2, normal ? normal_f64 : uniform_f64);
-  pg_status s = wide == y ? PG_OK : pg_tensor_copy(y, wide);
-  pg_tensor_unref(wide);
-  return s;
 }
 
 static pg_status want_floating(pg_call *c) {
@@ -274,8 +184,8 @@ static pg_status infer_random_like(pg_call *c) {
   PG_TRY(infer_like(c));
   return want_floating(c);
 }
-static pg_status forward_rand(pg_call *c) { return draw_floats(c, false, 0, 1); }
-static pg_status forward_randn(pg_call *c) { return draw_floats(c, true, 0, 1); }
+static pg_status forward_rand(pg_call *c) { return draw_uniform(c->ctx, c->out[0], 0, 1); }
+static pg_status forward_randn(pg_call *c) { return draw_normal(c->ctx, c->out[0], 0, 1); }
 
 static pg_status infer_normal(pg_call *c) {
   if (!(c->arg[1].f >= 0))
@@ -284,7 +194,7 @@ static pg_status infer_normal(pg_call *c) {
   return want_floating(c);
 }
 static pg_status forward_normal(pg_call *c) {
-  return draw_floats(c, true, c->arg[0].f, c->arg[1].f);
+  return draw_normal(c->ctx, c->out[0], c->arg[0].f, c->arg[1].f);
 }
 
 static pg_status want_range(pg_call *c) {
@@ -304,11 +214,13 @@ static pg_status infer_randint_like(pg_call *c) {
 
 static pg_status forward_randint(pg_call *c) {
   pg_tensor *y = c->out[0], *wide = NULL;
-  draw q = {.low = c->arg[0].i};
-  q.range = (uint64_t)c->arg[1].i - (uint64_t)c->arg[0].i + 1;
   if (y->dtype == PG_I64 && pg_is_contiguous(y)) wide = pg_tensor_ref(y);
   else PG_TRY(pg_tensor_new(c->ctx, PG_I64, y->nd, y->shape, &wide));
-  fill_random(c->ctx, wide, &q, 2, integers_i64);
+  integers q = {.seed = c->ctx->rng.seed, .n = pg_numel(wide), .low = c->arg[0].i};
+  q.range = (uint64_t)c->arg[1].i - (uint64_t)c->arg[0].i + 1;
+  q.y = pg_data(wide);
+  q.first = pg_rng_take(&c->ctx->rng, (uint64_t)(q.n + 1) / 2);
+  pg_par_for(c->ctx, (q.n + DRAW_F64 - 1) / DRAW_F64, 256, draw_integers, &q);
   pg_status s = wide == y ? PG_OK : pg_tensor_copy(y, wide);
   pg_tensor_unref(wide);
   return s;
@@ -361,9 +273,8 @@ static pg_status forward_bernoulli(pg_call *c) {
   pg_tensor *p, *u = NULL;
   PG_TRY(open_chances(c, 1, &p));
   pg_status s = pg_tensor_new(c->ctx, PG_F64, p->nd, p->shape, &u);
+  if (s == PG_OK) s = draw_uniform(c->ctx, u, 0, 1);
   if (s == PG_OK) {
-    draw q = {0};
-    fill_random(c->ctx, u, &q, 2, uniform_f64);
     const double *chance = pg_data(p);
     double *v = pg_data(u);
     for (int64_t i = 0; i < pg_numel(u); i++) v[i] = v[i] < chance[i];
@@ -397,7 +308,6 @@ static pg_status forward_multinomial(pg_call *c) {
   int64_t rows = n ? pg_numel(weights) / n : 0, shape[2] = {rows, count};
   if (s == PG_OK) s = pg_tensor_new(c->ctx, PG_F64, 2, shape, &u);
   if (s != PG_OK) goto done;
-  draw q = {0};
   double *w = pg_data(copy);
   for (int64_t r = 0; r < rows && s == PG_OK; r++) {
     int64_t usable = 0;
@@ -406,8 +316,8 @@ static pg_status forward_multinomial(pg_call *c) {
       s = pg_fail(c->ctx, PG_EVALUE, "row %lld has %lld weights above 0, %lld are to be drawn",
                   (long long)r + 1, (long long)usable, (long long)count);
   }
+  if (s == PG_OK) s = draw_uniform(c->ctx, u, 0, 1);
   if (s != PG_OK) goto done;
-  fill_random(c->ctx, u, &q, 2, uniform_f64);
   const double *v = pg_data(u);
   for (int64_t r = 0; r < rows; r++)
     for (int64_t k = 0; k < count; k++) {

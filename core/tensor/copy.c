@@ -48,7 +48,10 @@ pg_status pg_tensor_copy(pg_tensor *dst, const pg_tensor *src) {
     return PG_OK;
   }
   pg_tensor *const t[2] = {dst, (pg_tensor *)src};
-  pg_iter_over(ctx, 2, t, 1, kern(ctx)->cast[dst->dtype][src->dtype], NULL);
+  pg_iter it;
+  pg_iter_init(&it, dst->nd, dst->shape, 2, t);
+  if (dst->dtype != src->dtype || !pg__copy_turned(ctx, &it, pg_dtype_size((pg_dtype)dst->dtype)))
+    pg_iter_run(ctx, &it, 1, kern(ctx)->cast[dst->dtype][src->dtype], NULL);
   return PG_OK;
 }
 

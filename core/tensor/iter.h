@@ -25,5 +25,8 @@ void pg_iter_run(pg_ctx *ctx, const pg_iter *it, int cost, pg_loop loop, const v
 /* Both, with t[0]'s shape. */
 void pg_iter_over(pg_ctx *ctx, int count, pg_tensor *const *t, int cost, pg_loop loop,
                   const void *arg);
+/* transpose.c: copies t[1] to t[0] of an iterator over two tensors of one dtype (size bytes an
+ * element) where tiles are the better way; false: not so, nothing was done. */
+bool pg__copy_turned(pg_ctx *ctx, const pg_iter *it, size_t size);
 
 #endif

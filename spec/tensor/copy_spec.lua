@@ -26,6 +26,34 @@ describe("casts", function()
   end)
 end)
 
+describe("copies between layouts", function()
+  it("keep every element, tile borders included", function()
+    for _, dtype in ipairs {"float32", "float64", "uint8", "int64"} do
+      for _, shape in ipairs {{33, 47}, {64, 32}, {5, 300}, {2, 700}, {3, 40, 35}, {40, 3, 35}} do
+        local n = 1
+        for _, size in ipairs(shape) do n = n * size end
+        local values = {}
+        for i = 1, n do values[i] = i * 7 % 251 end
+        local x = H.make(values, dtype, shape)
+        local y, turned = x:transpose(1, -1), {}
+        local last = shape[#shape]
+        for i = 1, n do -- y[k, j, i] = x[i, j, k]
+          local k, rest = (i - 1) // (n // last), (i - 1) % (n // last)
+          local j, row = rest // shape[1], rest % shape[1]
+          turned[i] = values[row * (n // shape[1]) + j * last + k + 1]
+        end
+        assert.same(turned, H.values(y:contiguous()))
+        assert.same(values, H.values(y:contiguous():transpose(1, -1)))
+      end
+    end
+    local image = H.randn(2, 9, 11, 13)
+    local last = image:permute {1, 3, 4, 2}:contiguous():permute {1, 4, 2, 3}
+    H.same(last, image, 0)
+    H.same(last:contiguous(), image, 0)
+    H.same(last:slice(4, 2, -1, 2):contiguous(), image:slice(4, 2, -1, 2), 0)
+  end)
+end)
+
 describe("in place", function()
   it("a tensor can be combined with an overlapping view of itself", function()
     local x = core.tensor {{1, 2}, {3, 4}}
