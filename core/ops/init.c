@@ -149,7 +149,7 @@ static pg_status infer_trunc(pg_call *c) {
 }
 
 /* Uniform numbers between the distribution's values at a and b, put through its inverse: bisection
- * refined by Newton's steps on erfc. */
+ * on erfc. */
 static double normal_quantile(double u) {
   double lo = -40, hi = 40;
   for (int i = 0; i < 60; i++) {

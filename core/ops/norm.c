@@ -444,8 +444,12 @@ WINDOW(window_f32, float)
 WINDOW(window_f64, double)
 
 static pg_status infer_window(pg_call *c) {
+  const pg_tensor *x = c->in[0];
   PG_TRY(pg_want(c, 0, PG_M_REAL));
-  return pg_out_shape(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0]->nd, c->in[0]->shape);
+  if (x->nd < 2)
+    return pg_fail(c->ctx, PG_ESHAPE, "argument 'input': expected n x c (x ..), got %s",
+                   pg_shape_str(x).s);
+  return pg_out_shape(c, 0, (pg_dtype)x->dtype, x->nd, x->shape);
 }
 
 static pg_status forward_window(pg_call *c) {

@@ -1,9 +1,8 @@
 /* Random fills in place: uniform_, normal_, bernoulli_, exponential_, random_; and dropout of
- * elements, of channels, and the one for SELU. Relies on draw.h, layout.h, chain.h.
+ * elements, of channels, and the one for SELU. Relies on draw.h, chain.h, iter.h.
  * Spec: spec/ops/random_spec.lua. */
 #include "ops/chain.h"
 #include "ops/draw.h"
-#include "ops/layout.h"
 #include "tensor/iter.h"
 
 /* --- fills --------------------------------------------------------------------------------------
@@ -99,12 +98,13 @@ typedef struct drop_job {
   uint64_t seed, first, limit; /* an element stays where its word >= limit */
   int64_t n;
   double scale, add, dropped; /* y = x scale + add where it stays, else dropped */
-  const void *x;
+  const void *x;              /* contiguous, or NULL: only the mask is made */
   void *y;
-  uint8_t *mask; /* may be NULL in forward; backward reads it */
+  uint8_t *mask; /* contiguous; may be NULL where x is given */
 } drop_job;
 
-/* Groups [begin, end) of DRAW_F32 elements. */
+/* drop: groups [begin, end) of DRAW_F32 elements. masked: y = x scale + add where the mask says so,
+ * else dropped, over any strides. */
 #define DROP(S, T)                                                                             \
   static void drop_##S(void *arg, int64_t begin, int64_t end) {                                \
     const drop_job *j = arg;                                                                   \
@@ -113,21 +113,30 @@ typedef struct drop_job {
     uint8_t stays[DRAW_F32];                                                                   \
     for (int64_t i = begin; i < end; i++) {                                                    \
       int64_t n = pg_min64(DRAW_F32, j->n - i * DRAW_F32);                                     \
-      const T *x = (const T *)j->x + i * DRAW_F32;                                             \
-      T *y = (T *)j->y + i * DRAW_F32;                                                         \
       pg_rng_lanes(j->seed, j->first + (uint64_t)(i * PG_RNG_LANES), w);                       \
       for (int q = 0; q < PG_RNG_LANES; q++)                                                   \
         for (int k = 0; k < 4; k++) stays[4 * q + k] = w[k][q] >= j->limit;                    \
-      PG_IVDEP for (int64_t e = 0; e < n; e++) y[e] = stays[e] ? x[e] * scale + add : dropped; \
       if (j->mask) memcpy(j->mask + i * DRAW_F32, stays, (size_t)n);                           \
+      if (!j->x) continue;                                                                     \
+      const T *x = (const T *)j->x + i * DRAW_F32;                                             \
+      T *y = (T *)j->y + i * DRAW_F32;                                                         \
+      PG_IVDEP for (int64_t e = 0; e < n; e++) y[e] = stays[e] ? x[e] * scale + add : dropped; \
     }                                                                                          \
   }                                                                                            \
-  static void drop_back_##S(void *arg, int64_t begin, int64_t end) {                           \
+  static void masked_##S(int64_t n, char *const *p, const int64_t *s, const void *arg) {       \
     const drop_job *j = arg;                                                                   \
-    const T *restrict g = j->x;                                                                \
-    T *restrict y = j->y;                                                                      \
-    const T scale = (T)j->scale;                                                               \
-    for (int64_t i = begin; i < end; i++) y[i] = j->mask[i] ? g[i] * scale : 0;                \
+    const T scale = (T)j->scale, add = (T)j->add, dropped = (T)j->dropped;                     \
+    if (s[0] == sizeof(T) && s[1] == sizeof(T) && s[2] == 1) {                                 \
+      T *y = (T *)p[0];                                                                        \
+      const T *x = (const T *)p[1];                                                            \
+      const uint8_t *mask = (const uint8_t *)p[2];                                             \
+      PG_IVDEP for (int64_t i = 0; i < n; i++) y[i] = mask[i] ? x[i] * scale + add : dropped;  \
+      return;                                                                                  \
+    }                                                                                          \
+    for (int64_t i = 0; i < n; i++)                                                            \
+      *(T *)(p[0] + i * s[0]) = *(const uint8_t *)(p[2] + i * s[2])                            \
+                                    ? *(const T *)(p[1] + i * s[1]) * scale + add              \
+                                    : dropped;                                                 \
   }                                                                                            \
   static void multiply_##S(int64_t n, char *const *p, const int64_t *s, const void *arg) {     \
     (void)arg;                                                                                 \
@@ -158,36 +167,30 @@ static double alpha_scale(double p, double low) {
 }
 static const double selu_low = -1.7580993408473766;
 
+/* Words are taken in logical order, so the mask is the same for every layout. */
 static pg_status drop(pg_call *c, double scale, double add, double dropped) {
   pg_ctx *ctx = c->ctx;
-  pg_tensor *out = c->out[0], *x = NULL, *y = NULL, *mask = NULL;
-  if (is_identity(c)) return c->inplace ? PG_OK : pg_tensor_copy(out, c->in[0]);
-  pg_status s = pg_is_dense(out) ? PG_OK : pg_tensor_new_like(ctx, out, (pg_dtype)out->dtype, &y);
-  if (s == PG_OK && !y) y = pg_tensor_ref(out);
-  if (s == PG_OK) s = layout_like(ctx, c->in[0], y, &x);
-  if (s == PG_OK && c->recording) s = pg_tensor_new_like(ctx, y, PG_BOOL, &mask);
-  if (s == PG_OK) {
-    int64_t n = pg_numel(y), groups = (n + DRAW_F32 - 1) / DRAW_F32;
-    drop_job j = {.seed = ctx->rng.seed, .limit = limit_of(c->arg[0].f), .n = n, .scale = scale};
-    j.first = pg_rng_take(&ctx->rng, (uint64_t)((n + 3) / 4));
-    j.add = add;
-    j.dropped = dropped;
-    j.x = pg_data(x);
-    j.y = pg_data(y);
-    j.mask = mask ? pg_data(mask) : NULL;
-    pg_par_for(ctx, groups, 256, y->dtype == PG_F32 ? drop_f32 : drop_f64, &j);
-    if (y != out) s = pg_tensor_copy(out, y);
-    c->keep[0] = mask;
-    mask = NULL;
-  }
-  pg_tensor_unref(mask);
-  pg_tensor_unref(x);
-  pg_tensor_unref(y);
-  return s;
+  pg_tensor *out = c->out[0], *x = c->in[0], *mask = NULL;
+  if (is_identity(c)) return c->inplace ? PG_OK : pg_tensor_copy(out, x);
+  bool flat = pg_is_contiguous(x) && pg_is_contiguous(out), f32 = out->dtype == PG_F32;
+  if (c->recording || !flat) PG_TRY(pg_tensor_new(ctx, PG_BOOL, out->nd, out->shape, &mask));
+  int64_t n = pg_numel(out);
+  drop_job j = {.seed = ctx->rng.seed, .limit = limit_of(c->arg[0].f), .n = n, .scale = scale};
+  j.first = pg_rng_take(&ctx->rng, (uint64_t)((n + 3) / 4));
+  j.add = add;
+  j.dropped = dropped;
+  j.x = flat ? pg_data(x) : NULL;
+  j.y = pg_data(out);
+  j.mask = mask ? pg_data(mask) : NULL;
+  pg_par_for(ctx, (n + DRAW_F32 - 1) / DRAW_F32, 256, f32 ? drop_f32 : drop_f64, &j);
+  if (!flat)
+    pg_iter_over(ctx, 3, (pg_tensor *[]){out, x, mask}, 2, f32 ? masked_f32 : masked_f64, &j);
+  c->keep[0] = mask;
+  return PG_OK;
 }
 
 static pg_status drop_back(pg_call *c, double scale) {
-  pg_tensor *g = c->gout[0], *mask = c->keep[0], *t = NULL;
+  pg_tensor *g = c->gout[0], *mask = c->keep[0];
   if (!mask) {
     c->gin[0] = pg_tensor_ref(g);
     return PG_OK;
@@ -198,15 +201,11 @@ static pg_status drop_back(pg_call *c, double scale) {
     pg_chain_give(&k, PG_STEP(&k, "mul", "tt", m, pg_chain_number(&k, scale)), &c->gin[0]);
     return pg_chain_end(&k);
   }
-  PG_TRY(layout_like(c->ctx, g, mask, &t));
-  pg_status s = pg_tensor_new_like(c->ctx, mask, (pg_dtype)g->dtype, &c->gin[0]);
-  if (s == PG_OK) {
-    drop_job j = {.scale = scale, .x = pg_data(t), .y = pg_data(c->gin[0]), .mask = pg_data(mask)};
-    pg_par_for(c->ctx, pg_numel(t), pg_grain(1), g->dtype == PG_F32 ? drop_back_f32 : drop_back_f64,
-               &j);
-  }
-  pg_tensor_unref(t);
-  return s;
+  PG_TRY(pg_tensor_new_like(c->ctx, g, (pg_dtype)g->dtype, &c->gin[0]));
+  drop_job j = {.scale = scale};
+  pg_iter_over(c->ctx, 3, (pg_tensor *[]){c->gin[0], g, mask}, 2,
+               g->dtype == PG_F32 ? masked_f32 : masked_f64, &j);
+  return PG_OK;
 }
 
 static pg_status forward_dropout(pg_call *c) { return drop(c, scale_of(c->arg[0].f), 0, 0); }

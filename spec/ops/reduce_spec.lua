@@ -1,0 +1,154 @@
+--- Reductions: PyTorch's values and gradients, every dim and layout, accuracy, messages.
+-- Relies on spec/helper.lua. Sources: core/ops/reduce.c, core/ops/fold.h, core/ops/reduction.h.
+
+local H = require "spec.helper"
+local core = require "perigee.core"
+local ops = core.ops
+
+H.fixtures("reduce")
+
+local function x(...)
+  local shape, rest = {2, 3, 4}, table.pack(...)
+  return function(t) return {t.distinct(shape), table.unpack(rest, 1, rest.n)} end
+end
+local function ints(...)
+  local rest = table.pack(...)
+  return function(t) return {t.int(1, 5, {2, 3}), table.unpack(rest, 1, rest.n)} end
+end
+
+local more = {x(1), x(-1, true), x({1, 3}), x({2, 3}, true)}
+local large = function(t) return {t.distinct(70, 1100), 1} end
+for _, name in ipairs {"sum", "mean"} do
+  H.op(name, {
+    args = x(2), more = {x(), table.unpack(more)}, large = large,
+    empty = {function(t) return {t.randn(0, 3), 1} end, {3}},
+    wrong_shape = {{x(4), "dim 4 is out of range: expected 1..3"}, {x(0), "dim 0 is out of range"},
+      {x({1, -3}), "dim 1 appears twice"}},
+    wrong_dtype = name == "mean" and {ints(1), "expected float32 or float64, got int64"}
+      or {function(t) return {t.randn(2):to("bfloat16")} end, "got bfloat16"},
+  })
+end
+H.op("prod", {
+  args = function(t) return {t.away(0, 3, 4), 2} end,
+  more = {function(t) return {t.away(0, 2, 3)} end}, large = function(t)
+    return {t.uniform(0.9, 1.1, 70, 300), 1}
+  end,
+  empty = {function(t) return {t.randn(0, 3), 1} end, {3}},
+  wrong_shape = {x(4), "dim 4 is out of range"},
+  wrong_dtype = {function(t) return {t.randn(2):to("bfloat16")} end, "got bfloat16"},
+})
+for _, name in ipairs {"amax", "amin"} do
+  H.op(name, {
+    args = x(2), more = {x(), table.unpack(more)}, large = large,
+    empty = {function(t) return {t.randn(0, 3), 2} end, {0}},
+    wrong_shape = {{function(t) return {t.randn(3, 0), 2} end,
+      "cannot reduce over dim 2 of %[3 x 0%]: it has no elements"},
+      {function(t) return {t.randn(0)} end, "dim 1 of %[0%]"}},
+    wrong_dtype = {function(t) return {t.randn(2):to("bfloat16")} end, "got bfloat16"},
+  })
+end
+for _, name in ipairs {"any", "all"} do
+  H.op(name, {
+    args = function(t) return {t.bool(3, 4), 2} end,
+    more = {function(t) return {t.byte(3, 4)} end, function(t) return {t.randn(3, 4), 1, true} end},
+    empty = {function(t) return {t.bool(0, 3), 1} end, {3}},
+    wrong_shape = {x(4), "dim 4 is out of range"},
+    wrong_dtype = {function(t) return {t.randn(2):to("bfloat16")} end, "got bfloat16"},
+  })
+end
+H.op("count_nonzero", {
+  args = function(t) return {t.int(-1, 1, {3, 4}), 2} end,
+  more = {function(t) return {t.bool(3, 4, 2), {1, 3}} end},
+  empty = {function(t) return {t.bool(0, 3), 1} end, {3}},
+  wrong_shape = {x(4), "dim 4 is out of range"},
+  wrong_dtype = {function(t) return {t.randn(2):to("bfloat16")} end, "got bfloat16"},
+})
+for _, name in ipairs {"var", "std", "var_mean", "std_mean"} do
+  H.op(name, {
+    args = x(2), more = {x(), x({1, 3}, false), x(3, true, true), x(1, {correction = 0})},
+    large = large, empty = {function(t) return {t.randn(0, 3), 2} end, {0}},
+    wrong_shape = {{x(4), "dim 4 is out of range"},
+      {x(1, true, {correction = 2}), "give 'unbiased' or 'correction', not both"}},
+    wrong_dtype = {ints(1), "expected float32 or float64, got int64"},
+  })
+end
+H.op("norm", {
+  args = function(t) return {t.away(0, 3, 4), 2, 2} end,
+  more = {function(t) return {t.away(0, 3, 4)} end, function(t) return {t.away(0, 3, 4), 1, 1} end,
+    function(t) return {t.away(0, 3, 4), 3, {1, 2}} end,
+    function(t) return {t.away(0, 3, 4), 1.5, 2, true} end,
+    function(t) return {t.distinct(3, 4), math.huge, 2} end,
+    function(t) return {t.distinct(3, 4), -math.huge, 1} end},
+  large = function(t) return {t.randn(70, 1100), 2, 1} end,
+  empty = {function(t) return {t.randn(0, 3), 2, 1} end, {3}},
+  wrong_shape = {{function(t) return {t.randn(3), 2, 2} end, "dim 2 is out of range"},
+    {function(t) return {t.randn(3), 0 / 0} end, "'p'"},
+    {function(t) return {t.randn(0), math.huge} end, "no elements"}},
+  wrong_dtype = {ints(), "expected float32 or float64, got int64"},
+})
+H.op("logsumexp", {
+  args = x(2), more = more, large = large, empty = {function(t) return {t.randn(0, 3), 2} end, {0}},
+  wrong_shape = {x(4), "dim 4 is out of range"},
+  wrong_dtype = {ints(1), "expected float32 or float64, got int64"},
+})
+
+describe("reductions", function()
+  -- sum over dims (a set), element by element in Lua
+  local function naive(t, set)
+    local shape, values, sums = t.shape, H.values(t), {}
+    for n, v in ipairs(values) do
+      local rest, key = n - 1, 0
+      local unit = 1
+      for d = #shape, 1, -1 do
+        local at = rest % shape[d]
+        rest = rest // shape[d]
+        if not set[d] then
+          key = key + at * unit
+          unit = unit * shape[d]
+        end
+      end
+      sums[key + 1] = (sums[key + 1] or 0) + v
+    end
+    return sums
+  end
+
+  it("sum over any dims of any layout", function()
+    for _, shape in ipairs {{3, 5, 7, 2}, {20, 3, 4, 6}, {2, 1, 40, 33}, {70, 9, 3, 2}} do
+      local plain = H.make(H.values(ops.cumsum(ops.ones(shape), 1)), "float64", shape)
+      local views = {plain, ops.permute(plain, {1, 4, 2, 3}), ops.permute(plain, {4, 3, 2, 1}),
+        ops.flip(plain, {3})}
+      for _, view in ipairs(views) do
+        for bits = 1, 15 do
+          local dims, set = {}, {}
+          for d = 1, 4 do
+            if bits >> (d - 1) & 1 == 1 then
+              dims[#dims + 1] = d
+              set[d] = true
+            end
+          end
+          assert.same(naive(view, set), H.values(ops.sum(view, dims)))
+        end
+      end
+    end
+  end)
+
+  it("sum float32 as exactly as a float32 can say", function()
+    local n = 3000001
+    local t = ops.full({n}, 0.1)
+    H.same(t:sum():item() / n, 0.1, 1e-6)
+    H.same(ops.full({n, 2}, 0.1):sum(1)[1]:item() / n, 0.1, 1e-6)
+  end)
+
+  it("wrap integer sums and products as int64 does", function()
+    local big = H.make({math.maxinteger, 1}, "int64", {2})
+    assert(big:sum():item() == math.mininteger)
+    assert(ops.prod(H.make({math.maxinteger, 2}, "int64", {2})):item() == -2)
+  end)
+
+  it("give a gradient that costs no memory", function()
+    local t = ops.ones({500, 500})
+    t.requires_grad = true
+    t:sum():backward()
+    H.same(t.grad:sum():item(), 250000)
+  end)
+end)
