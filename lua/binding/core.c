@@ -9,7 +9,7 @@
 #include "kernels/blas.h"
 #include "pgl.h"
 
-static const char state_key = 0;
+static const char state_key = 0, module_key = 0;
 
 pgl_state *pgl_state_of(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &state_key);
@@ -151,6 +151,10 @@ static int l_version(lua_State *L) {
 int luaopen_perigee_core(lua_State *L);
 __attribute__((visibility("default"))) int luaopen_perigee_core(lua_State *L) {
   luaL_checkversion(L);
+  /* A program that clears package.loaded and requires again gets the same module: one ctx owns
+   * whatever is alive. */
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &module_key) == LUA_TTABLE) return 1;
+  lua_pop(L, 1);
   pgl_state *st = lua_newuserdatauv(L, sizeof *st, 0);
   memset(st, 0, sizeof *st);
   lua_createtable(L, 0, 1);
@@ -182,5 +186,7 @@ __attribute__((visibility("default"))) int luaopen_perigee_core(lua_State *L) {
   pgl_open_optim(L);
   pgl_open_io(L);
   pgl_open_data(L);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &module_key);
   return 1;
 }
