@@ -91,10 +91,10 @@ typedef struct pg_meta {
 
 /* One run of an op. Tensor parameters are in[0..nin), the others arg[0..), each in the descriptor's
  * order. forward: in, arg, out (allocated as infer said, content undefined) are there; views need
- * no forward. Where a shape depends on data, infer refuses PG_META and declares an empty out[j], and
- * forward puts a tensor of its own in its place. backward: in[i] is there where `saves` says so, else NULL; meta[i] always; out
- * likewise; gout[j] is NULL where no gradient came; the op fills gin[i] (owned) where need[i], or
- * leaves it NULL for zero. */
+ * no forward. Where a shape depends on data, infer refuses PG_META and declares an empty out[j],
+ * and forward puts a tensor of its own in its place. backward: in[i] is there where `saves` says
+ * so, else NULL; meta[i] always; out likewise; gout[j] is NULL where no gradient came; the op fills
+ * gin[i] (owned) where need[i], or leaves it NULL for zero. */
 struct pg_call {
   pg_ctx *ctx;
   const pg_op *op;
