@@ -164,12 +164,12 @@ static int l_layer_train(lua_State *L) {
   return 0;
 }
 
-/* layers() -> {{name=, doc=, lua=, show=, params=, inputs=}} */
+/* layers() -> {{name=, doc=, lua=, op=, show=, params=, inputs=}} */
 static int l_layers(lua_State *L) {
   lua_newtable(L);
   const pg_layer_def *def;
   for (int i = 0; (def = pg_layer_def_at(i)); i++) {
-    lua_createtable(L, 0, 6);
+    lua_createtable(L, 0, 7);
     lua_pushstring(L, def->name);
     lua_setfield(L, -2, "name");
     lua_pushstring(L, def->doc);
@@ -177,6 +177,10 @@ static int l_layers(lua_State *L) {
     if (def->lua) {
       lua_pushstring(L, def->lua);
       lua_setfield(L, -2, "lua");
+    }
+    if (def->op) {
+      lua_pushstring(L, def->op);
+      lua_setfield(L, -2, "op");
     }
     if (def->show) {
       lua_pushstring(L, def->show);

@@ -13,7 +13,7 @@
   }
 enum { WEIGHT, BIAS, MEAN, VAR, TRACKED };
 /* Arguments of the batch and instance norms. */
-enum { FEATURES, EPS, MOMENTUM, USE_AFFINE, TRACK };
+enum { FEATURES, EPS, MOMENTUM, USE_AFFINE, TRACK, USE_BIAS };
 
 /* weight = 1 and, where it is wanted, bias = 0. */
 static pg_status affine(pg_layer *l, int nd, const int64_t *shape, bool bias) {
@@ -22,11 +22,25 @@ static pg_status affine(pg_layer *l, int nd, const int64_t *shape, bool bias) {
   return bias ? pg_layer_slot(l, BIAS, PG_F32, nd, shape) : PG_OK;
 }
 
-static pg_status check_features(pg_layer *l) { return pg_layer_at_least(l, 0, "num_features"); }
+/* Without an affine map there is no bias either. */
+static void settle_bias(pg_layer *l, const char *affine_name) {
+  int bias = pg_layer_arg(l->def, "bias");
+  if (!pg_layer_value(l, affine_name)->i) l->arg[bias].i = 0;
+}
+
+static pg_status check_features(pg_layer *l) {
+  settle_bias(l, "affine");
+  return pg_layer_at_least(l, 0, "num_features");
+}
+
+static pg_status check_layer_norm(pg_layer *l) {
+  settle_bias(l, "elementwise_affine");
+  return PG_OK;
+}
 
 static pg_status build_batch(pg_layer *l) {
   const int64_t *n = &l->arg[FEATURES].i;
-  if (l->arg[USE_AFFINE].i) PG_TRY(affine(l, 1, n, true));
+  if (l->arg[USE_AFFINE].i) PG_TRY(affine(l, 1, n, l->arg[USE_BIAS].i));
   if (!l->arg[TRACK].i) return PG_OK;
   PG_TRY(pg_layer_slot(l, MEAN, PG_F32, 1, n));
   PG_TRY(pg_layer_slot(l, VAR, PG_F32, 1, n));
@@ -79,6 +93,7 @@ static pg_status build_layer_norm(pg_layer *l) {
 }
 
 static pg_status check_group(pg_layer *l) {
+  settle_bias(l, "affine");
   PG_TRY(pg_layer_at_least(l, 1, "num_groups num_channels"));
   if (l->arg[1].i % l->arg[0].i != 0)
     return pg_fail(l->ctx, PG_EARG, "num_channels %lld is not divisible by num_groups %lld",
@@ -87,19 +102,19 @@ static pg_status check_group(pg_layer *l) {
 }
 
 static pg_status build_group(pg_layer *l) {
-  return l->arg[3].i ? affine(l, 1, &l->arg[1].i, true) : PG_OK;
+  return l->arg[3].i ? affine(l, 1, &l->arg[1].i, l->arg[4].i) : PG_OK;
 }
 
 static pg_status check_size(pg_layer *l) { return pg_layer_at_least(l, 1, "size"); }
 
-#define BATCH_PARAMS(affine, track)                                           \
-  {                                                                           \
-    PG_REQ("num_features", PG_INT), PG_DEF("eps", PG_FLOAT, 1e-5),            \
-        PG_DEF("momentum", PG_FLOAT, 0.1), PG_DEF("affine", PG_FLAG, affine), \
-        PG_DEF("track_running_stats", PG_FLAG, track)                         \
+#define BATCH_PARAMS(affine, track)                                               \
+  {                                                                               \
+    PG_REQ("num_features", PG_INT), PG_DEF("eps", PG_FLOAT, 1e-5),                \
+        PG_DEF("momentum", PG_FLOAT, 0.1), PG_DEF("affine", PG_FLAG, affine),     \
+        PG_DEF("track_running_stats", PG_FLAG, track), PG_DEF("bias", PG_FLAG, 1) \
   }
-#define BATCH_SHOW                                                    \
-  "{num_features}, eps={eps}, momentum={momentum}, affine={affine}, " \
+#define BATCH_SHOW                                                                 \
+  "{num_features}, eps={eps}, momentum={momentum}, affine={affine}, bias={bias}, " \
   "track_running_stats={track_running_stats}"
 #define BATCH(dims, shapes)                                                                   \
   {                                                                                           \
@@ -128,12 +143,13 @@ const pg_layer_def pg_layers_norm[] = {
     {.name = "LayerNorm",
      .doc = "y = weight (x - mean) / sqrt(var + eps) + bias over the last dims, those of "
             "normalized_shape.",
-     .show = "{normalized_shape*}, eps={eps}, elementwise_affine={elementwise_affine}",
+     .show = "{normalized_shape*}, eps={eps}, elementwise_affine={elementwise_affine}, bias={bias}",
      .param = {PG_REQ("normalized_shape", PG_INTS), PG_DEF("eps", PG_FLOAT, 1e-5),
                PG_DEF("elementwise_affine", PG_FLAG, 1), PG_DEF("bias", PG_FLAG, 1)},
      .slot = {AFFINE},
      .nin = 1,
      .nout = 1,
+     .check = check_layer_norm,
      .build = build_layer_norm,
      .op = "layer_norm"},
     {.name = "RMSNorm",
@@ -149,9 +165,10 @@ const pg_layer_def pg_layers_norm[] = {
     {.name = "GroupNorm",
      .doc = "y = weight (x - mean) / sqrt(var + eps) + bias over num_groups groups of channels of "
             "each sample.",
-     .show = "{num_groups}, {num_channels}, eps={eps}, affine={affine}",
+     .show = "{num_groups}, {num_channels}, eps={eps}, affine={affine}, bias={bias}",
      .param = {PG_REQ("num_groups", PG_INT), PG_REQ("num_channels", PG_INT),
-               PG_DEF("eps", PG_FLOAT, 1e-5), PG_DEF("affine", PG_FLAG, 1)},
+               PG_DEF("eps", PG_FLOAT, 1e-5), PG_DEF("affine", PG_FLAG, 1),
+               PG_DEF("bias", PG_FLAG, 1)},
      .slot = {AFFINE},
      .nin = 1,
      .nout = 1,

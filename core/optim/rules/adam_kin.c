@@ -49,7 +49,8 @@ static void prepare_nadam(const double *h, int64_t step, double *scalar, double 
   double t = (double)step, decay = h[NADAM_MOMENTUM_DECAY];
   double mu = h[BETA1] * (1 - 0.5 * pow(0.96, t * decay));
   double next = h[BETA1] * (1 - 0.5 * pow(0.96, (t + 1) * decay));
-  scalar[0] = step == 1 ? mu : scalar[0] * mu; /* the product of all mu */
+  /* The product of all mu, a float32 as PyTorch keeps it. */
+  scalar[0] = step == 1 ? (float)mu : (float)scalar[0] * (float)mu;
   c[C_A] = h[LR] * (1 - mu) / (1 - scalar[0]);
   c[C_B] = h[LR] * next / (1 - scalar[0] * next);
   c[C_C] = 1 / (1 - pow(h[BETA2], t));

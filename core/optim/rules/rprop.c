@@ -56,14 +56,15 @@ static pg_status check_asgd(pg_ctx *ctx, const double *h) {
 
 static void prepare_asgd(const double *h, int64_t step, double *scalar, double *c) {
   double t = (double)step, past = t - h[A_T0];
-  double eta = step == 1 ? h[A_LR] : scalar[0], mu = step == 1 ? 1 : scalar[1];
+  double eta = step == 1 ? (float)h[A_LR] : scalar[0], mu = step == 1 ? 1 : scalar[1];
   c[0] = eta;
   c[1] = 1 - h[A_LAMBD] * eta;
   c[2] = mu;
   c[3] = h[A_DECAY];
   c[4] = h[A_MAXIMIZE] != 0 ? -1 : 1;
-  scalar[0] = h[A_LR] / pow(1 + h[A_LAMBD] * h[A_LR] * t, h[A_ALPHA]);
-  scalar[1] = 1 / (past > 1 ? past : 1);
+  /* float32 numbers, as PyTorch keeps them */
+  scalar[0] = (float)(h[A_LR] / pow(1 + h[A_LAMBD] * h[A_LR] * t, h[A_ALPHA]));
+  scalar[1] = (float)(1 / (past > 1 ? past : 1));
 }
 
 /* p = (1 - lambd eta) p - eta d;  the average ax += mu (p - ax), or p itself while mu is 1 */

@@ -132,10 +132,11 @@ local function float_text(v)
   end
 end
 
-local function value_text(value, kind, times)
+--- float: a whole number is shown as one that was not given as an integer.
+local function value_text(value, kind, times, float)
   if value == nil then return "None" end
   if kind == "boolean" then return value and "True" or "False" end
-  if kind == "number" then return float_text(value) end
+  if kind == "number" and (float or math.type(value) == "float") then return float_text(value) end
   if times and type(value) == "number" then
     local list = {}
     for i = 1, times ~= "" and tonumber(times) or 1 do list[i] = value end
@@ -172,7 +173,8 @@ function Layer:extra_repr()
   end
   local function fill(text)
     return (text:gsub("{([%w_]+)(%*?)(%d*)}", function(name, star, times)
-      return value_text(args[name], info.kinds[name], star ~= "" and times or nil)
+      return value_text(args[name], info.kinds[name], star ~= "" and times or nil,
+        args[name] == info.defaults[name])
     end))
   end
   template = template:gsub("%[(.-)%]", function(part)

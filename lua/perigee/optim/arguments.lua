@@ -5,10 +5,9 @@ local util = require "perigee.util"
 
 local M = {}
 
---- Whether a value is a table of options: string keys only, no class.
+--- Whether a value is a table of options: no positions in it, no class.
 function M.is_options(value)
   return type(value) == "table" and getmetatable(value) == nil and #value == 0
-    and next(value) ~= nil
 end
 
 --- Reads arguments: values by position, then one table for the rest by name.

@@ -1,0 +1,187 @@
+-- Layers written in C: outputs, gradients and state against PyTorch in training and evaluation,
+-- what they print, first values, arguments, errors.
+-- Relies on spec/fixtures/training/layers.safetensors (see spec/fixtures/training.py).
+-- Sources: core/nn/layer.c, core/nn/layers/*.c, lua/binding/layer.c, lua/perigee/nn/layer.lua.
+
+local core = require "perigee.core"
+local H = require "spec.helper"
+local pg = require "perigee"
+local nn = pg.nn
+
+local data, notes = core.io.load("spec/fixtures/training/layers.safetensors", "safetensors")
+local cases = core.io.json_decode(notes.cases)
+
+local function part(prefix)
+  local found = {}
+  for name, t in pairs(data) do
+    if name:sub(1, #prefix) == prefix then found[name:sub(#prefix + 1)] = t end
+  end
+  return found
+end
+
+local function build(case)
+  local args = {table.unpack(case.args)}
+  if next(case.options) then args[#args + 1] = case.options end
+  return nn[case.class](table.unpack(args))
+end
+
+describe("layers", function()
+  for i, case in ipairs(cases) do
+    for dtype, tolerance in pairs {float64 = 1e-10, float32 = 2e-4} do
+      it(("%s in %s agrees with PyTorch"):format(case.show, dtype), function()
+        local layer = build(case):to(dtype)
+        layer:load_state_dict(part(i .. ".before."))
+        for _, mode in ipairs {"train", "eval"} do
+          layer:train(mode == "train")
+          layer:zero_grad()
+          local at = ("%d.%s."):format(i, mode)
+          local x = data[at .. "x"]:to(dtype):clone()
+          x.requires_grad = true
+          local y = layer(x)
+          H.same(y:detach(), data[at .. "y"]:to(dtype), tolerance)
+          y:backward(pg.linspace(-1, 1, y:numel(), {dtype = dtype}):view(y.shape))
+          H.same(x.grad, data[at .. "grad"]:to(dtype), tolerance)
+          for name, p in layer:named_parameters() do
+            H.same(p.grad, data[at .. "grad." .. name]:to(dtype), tolerance)
+          end
+        end
+        for name, t in pairs(layer:state_dict()) do
+          H.same(t, data[i .. ".after." .. name]:to(t.dtype), tolerance)
+        end
+      end)
+    end
+    it(case.show .. " prints and is made again from its arguments", function()
+      local layer = build(case)
+      assert.equal(case.show, tostring(layer))
+      local args = layer:config()
+      assert.equal(case.show, tostring(nn[case.class](table.unpack(args, 1, args.n))))
+    end)
+  end
+
+  it("have ops behind them", function()
+    local names = {}
+    for _, info in ipairs(core.op_info()) do
+      for _, name in ipairs(info.names) do names[name] = true end
+    end
+    for _, info in ipairs(core.layers()) do
+      assert.is_true(info.op == nil or names[info.op] ~= nil, info.name .. " needs " ..
+        tostring(info.op))
+      assert.is_true(#info.doc > 0, info.name)
+    end
+  end)
+
+  it("start with PyTorch's distributions", function()
+    pg.manual_seed(3)
+    local lin = nn.Linear(400, 300)
+    assert.is_true(lin.weight:abs():max():item() <= 0.05)
+    assert.near(0.05 / math.sqrt(3), lin.weight:detach():std():item(), 1e-3)
+    assert.is_true(lin.bias:abs():max():item() <= 0.05)
+    local conv = nn.Conv2d(4, 50, 5)
+    assert.is_true(conv.weight:abs():max():item() <= 0.1)
+    assert.near(0.1 / math.sqrt(3), conv.weight:detach():std():item(), 2e-3)
+    local emb = nn.Embedding(200, 50, {padding_idx = 3})
+    assert.near(1, emb.weight:detach():std():item(), 0.03)
+    H.same(emb.weight:detach()[3], pg.zeros(50))
+    assert.equal(0.25, nn.PReLU().weight:item())
+    local norm = nn.BatchNorm2d(3)
+    H.same(norm.weight:detach(), pg.ones(3))
+    H.same(norm.running_var, pg.ones(3))
+    assert.equal(0, norm.num_batches_tracked:item())
+  end)
+
+  it("take rows of an Embedding by 1-based indices", function()
+    local emb = nn.Embedding(5, 3, {padding_idx = 2})
+    local x = pg.tensor({{1, 2}, {5, 1}}, {dtype = "int64"})
+    local y = emb(x)
+    assert.same({2, 2, 3}, y.shape)
+    H.same(y:detach()[{2, 1}], emb.weight:detach()[5])
+    y:sum():backward()
+    H.same(emb.weight.grad, pg.tensor {{2, 2, 2}, {0, 0, 0}, {0, 0, 0}, {0, 0, 0}, {1, 1, 1}})
+    H.raises(function() emb(pg.tensor({6}, {dtype = "int64"})) end, "6")
+  end)
+
+  it("drop in training only", function()
+    pg.manual_seed(1)
+    local drop, x = nn.Dropout(0.25), pg.ones(100, 100)
+    local y = drop(x)
+    assert.near(0.25, y:eq(0):to("float32"):mean():item(), 0.02)
+    assert.near(4 / 3, y:max():item(), 1e-6)
+    drop:eval()
+    H.same(drop(x), x)
+    assert.is_false(drop.training)
+  end)
+
+  it("flatten and unflatten", function()
+    local x = pg.zeros(2, 3, 4)
+    assert.same({2, 12}, nn.Flatten()(x).shape)
+    assert.same({24}, nn.Flatten(1)(x).shape)
+    assert.same({2, 3, 2, 2}, nn.Unflatten(3, {2, 2})(x).shape)
+  end)
+
+  it("softmax over the dim that PyTorch would choose", function()
+    local x = pg.tensor {{1, 2}, {3, 5}}
+    H.same(nn.Softmax()(x), x:softmax(2))
+    H.same(nn.LogSoftmax(1)(x), x:log_softmax(1))
+  end)
+
+  it("have arguments and parameters as fields", function()
+    local lin = nn.Linear(3, 2, {name = "fc"})
+    assert.equal("fc", lin.name)
+    assert.equal(3, lin.in_features)
+    assert.is_nil(lin.nonsense)
+    assert.is_nil(nn.Linear(3, 2, {bias = false}).bias)
+    local w = nn.Parameter(pg.ones(2, 3))
+    lin.weight = w
+    assert.is_true(rawequal(lin.weight, w))
+    H.same(lin(pg.ones(1, 3)):detach(), (lin.bias:detach() + 3):view(1, 2))
+    local drop = nn.Dropout(0.5)
+    drop.p = 0
+    H.same(drop(pg.ones(5)), pg.ones(5))
+    H.raises(function() drop.p = 2 end, "'p': expected 0 to 1, got 2")
+    assert.equal(0, drop.p)
+  end)
+
+  it("refuse what cannot be", function()
+    H.raises(function() nn.Linear(3) end, "out_features")
+    H.raises(function() nn.Linear(3, -1) end, "'out_features': expected at least 0, got %-1")
+    H.raises(function() nn.Linear(3, 2, {biass = false}) end, "did you mean 'bias'")
+    H.raises(function() nn.Conv2d(3, 4, 3, {groups = 2}) end, "in_channels 3 is not divisible")
+    H.raises(function() nn.Conv2d(3, 4, {3, 3, 3}) end, "expected one integer or 2, got 3")
+    H.raises(function() nn.Conv2d(1, 1, 3, {padding = "same", stride = 2}) end, "stride 1")
+    H.raises(function() nn.Conv2d(1, 1, 3, {padding = "sane"}) end, "padding")
+    H.raises(function() nn.GroupNorm(2, 3) end, "not divisible")
+    H.raises(function() nn.Dropout(1.5) end, "'p'")
+    H.raises(function() nn.Embedding(3, 2, {padding_idx = 4}) end, "1 to 3, got 4")
+    H.raises(function() nn.Linear(3, 2)(pg.ones(2, 4)) end, "%[2 x 4%]")
+    H.raises(function() nn.BatchNorm2d(3)(pg.ones(2, 3)) end, "BatchNorm2d: expected 4 dims")
+    H.raises(function() nn.Linear(3, 2)() end, "expected 1 input, got 0")
+    H.raises(function() nn.Linear(3, 2)(7) end, "expected a tensor")
+    H.raises(function() return nn.Conv2D end, "did you mean 'Conv2d'")
+  end)
+
+  it("leave nothing behind when an allocation fails", function()
+    for _, make in ipairs {
+      function() return nn.Conv2d(2, 3, 3) end, function() return nn.BatchNorm2d(4) end,
+      function() return nn.CenterLoss(4, 2, {preset = "caffe_face"}) end,
+    } do
+      make()
+      collectgarbage()
+      collectgarbage()
+      local live = core.memory().live
+      local failed, n = true, 1
+      while failed do
+        core.fail_after(n)
+        local ok, message = pcall(make)
+        core.fail_after(-1)
+        failed = not ok
+        if failed then assert.matches("out of memory", message, 1, true) end
+        message = nil   -- luacheck: ignore (the layer, where it was made)
+        collectgarbage()
+        collectgarbage()
+        assert.equal(live, core.memory().live)
+        n = n + 1
+      end
+      assert.is_true(n > 2)
+    end
+  end)
+end)
