@@ -1,5 +1,4 @@
-/* Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d. Relies on layer.h and the convolution
- * ops.
+/* Conv1d, Conv2d. Relies on layer.h and the ops conv1d, conv2d, pad.
  * Spec: spec/nn/layers_spec.lua. */
 #include <math.h>
 #include <string.h>
@@ -7,10 +6,8 @@
 #include "nn/layer.h"
 
 enum { WEIGHT, BIAS };
-/* Places of the arguments that Conv1d .. Conv3d share. */
+/* Places of the arguments. */
 enum { IN, OUT, KERNEL, STRIDE, PADDING, DILATION, GROUPS, USE_BIAS, PADDING_MODE };
-/* .. and those of ConvTranspose1d, ConvTranspose2d. */
-enum { T_OUTPUT_PADDING = 5, T_GROUPS, T_BIAS, T_DILATION };
 
 /* The last letter but one of "Conv2d" is its number of spatial dims. */
 static int spatial(const pg_layer *l) { return l->def->name[strlen(l->def->name) - 2] - '0'; }
@@ -56,17 +53,6 @@ static pg_status check_conv(pg_layer *l) {
   return PG_OK;
 }
 
-static pg_status check_transposed(pg_layer *l) {
-  int n = spatial(l);
-  int64_t v[3];
-  PG_TRY(check_channels(l, T_GROUPS));
-  PG_TRY(sizes(l, KERNEL, n, 1, v));
-  PG_TRY(sizes(l, STRIDE, n, 1, v));
-  PG_TRY(sizes(l, PADDING, n, 0, v));
-  PG_TRY(sizes(l, T_OUTPUT_PADDING, n, 0, v));
-  return sizes(l, T_DILATION, n, 1, v);
-}
-
 /* weight [rows x cols x kernel ..] and bias [out], uniform in +-1/sqrt(cols * kernel sizes). */
 static pg_status build(pg_layer *l, int64_t rows, int64_t cols, bool bias) {
   int n = spatial(l);
@@ -83,10 +69,6 @@ static pg_status build(pg_layer *l, int64_t rows, int64_t cols, bool bias) {
 
 static pg_status build_conv(pg_layer *l) {
   return build(l, l->arg[OUT].i, l->arg[IN].i / l->arg[GROUPS].i, l->arg[USE_BIAS].i);
-}
-
-static pg_status build_transposed(pg_layer *l) {
-  return build(l, l->arg[IN].i, l->arg[OUT].i / l->arg[T_GROUPS].i, l->arg[T_BIAS].i);
 }
 
 /* How much padding goes before and after each dim; "same" puts the odd one behind. */
@@ -131,7 +113,7 @@ static pg_status convolve_padded(pg_layer *l, const char *op, pg_tensor *x, pg_t
 
 static pg_status forward_conv(pg_layer *l, int nin, pg_tensor *const *in, pg_tensor **out) {
   (void)nin;
-  static const char *const op[] = {"conv1d", "conv2d", "conv3d"};
+  static const char *const op[] = {"conv1d", "conv2d"};
   const char *name = op[spatial(l) - 1];
   if (l->arg[PADDING_MODE].i != 0) return convolve_padded(l, name, in[0], out);
   return pg_layer_run(l, name, 3, (pg_tensor *[]){in[0], l->slot[WEIGHT], l->slot[BIAS]}, out);
@@ -144,21 +126,10 @@ static pg_status forward_conv(pg_layer *l, int nin, pg_tensor *const *in, pg_ten
         PG_DEF("dilation", PG_INTS, 1), PG_DEF("groups", PG_INT, 1), PG_DEF("bias", PG_FLAG, 1),   \
         PG_WORD("padding_mode", 0, "zeros|reflect|replicate|circular")                             \
   }
-#define TRANSPOSED_PARAMS                                                                          \
-  {                                                                                                \
-    PG_REQ("in_channels", PG_INT), PG_REQ("out_channels", PG_INT), PG_REQ("kernel_size", PG_INTS), \
-        PG_DEF("stride", PG_INTS, 1), PG_DEF("padding", PG_INTS, 0),                               \
-        PG_DEF("output_padding", PG_INTS, 0), PG_DEF("groups", PG_INT, 1),                         \
-        PG_DEF("bias", PG_FLAG, 1), PG_DEF("dilation", PG_INTS, 1)                                 \
-  }
 #define CONV_SHOW(n)                                                                      \
   "{in_channels}, {out_channels}, kernel_size={kernel_size*" n "}, stride={stride*" n "}" \
   "[, padding={padding*" n "}][, dilation={dilation*" n "}][, groups={groups}]"           \
   "[, bias={bias}][, padding_mode={padding_mode}]"
-#define TRANSPOSED_SHOW(n)                                                                \
-  "{in_channels}, {out_channels}, kernel_size={kernel_size*" n "}, stride={stride*" n "}" \
-  "[, padding={padding*" n "}][, output_padding={output_padding*" n "}]"                  \
-  "[, dilation={dilation*" n "}][, groups={groups}][, bias={bias}]"
 #define SLOTS                                            \
   {                                                      \
     {"weight", PG_SLOT_PARAM}, { "bias", PG_SLOT_PARAM } \
@@ -187,38 +158,4 @@ const pg_layer_def pg_layers_conv[] = {
      .check = check_conv,
      .build = build_conv,
      .forward = forward_conv},
-    {.name = "Conv3d",
-     .doc = "Cross-correlation of x [n x in_channels x d x h x w] with weight [out_channels x "
-            "in_channels/groups x kernel_size].",
-     .show = CONV_SHOW("3"),
-     .param = CONV_PARAMS,
-     .slot = SLOTS,
-     .nin = 1,
-     .nout = 1,
-     .check = check_conv,
-     .build = build_conv,
-     .forward = forward_conv},
-    {.name = "ConvTranspose1d",
-     .doc = "The gradient of Conv1d with respect to its input, as a layer: x [n x in_channels x "
-            "length], weight [in_channels x out_channels/groups x kernel_size].",
-     .show = TRANSPOSED_SHOW("1"),
-     .param = TRANSPOSED_PARAMS,
-     .slot = SLOTS,
-     .nin = 1,
-     .nout = 1,
-     .check = check_transposed,
-     .build = build_transposed,
-     .op = "conv_transpose1d"},
-    {.name = "ConvTranspose2d",
-     .doc =
-         "The gradient of Conv2d with respect to its input, as a layer: x [n x in_channels x h x "
-         "w], weight [in_channels x out_channels/groups x kernel_size].",
-     .show = TRANSPOSED_SHOW("2"),
-     .param = TRANSPOSED_PARAMS,
-     .slot = SLOTS,
-     .nin = 1,
-     .nout = 1,
-     .check = check_transposed,
-     .build = build_transposed,
-     .op = "conv_transpose2d"},
     {0}};

@@ -1,4 +1,4 @@
-/* Linear, Bilinear, Identity. Relies on layer.h and the ops linear and bilinear.
+/* Linear, Identity. Relies on layer.h and the op linear.
  * Spec: spec/nn/layers_spec.lua. */
 #include <math.h>
 
@@ -7,7 +7,7 @@
 enum { WEIGHT, BIAS };
 
 static pg_status check_linear(pg_layer *l) {
-  return pg_layer_at_least(l, 0, "in_features out_features in1_features in2_features");
+  return pg_layer_at_least(l, 0, "in_features out_features");
 }
 
 /* Both U(-1/sqrt(n), 1/sqrt(n)); a weight of no elements is left alone. */
@@ -23,12 +23,6 @@ static pg_status build_linear(pg_layer *l) {
   int64_t shape[2] = {l->arg[1].i, l->arg[0].i};
   PG_TRY(pg_layer_slot(l, WEIGHT, PG_F32, 2, shape));
   return fill(l, l->arg[2].i, shape[1], shape[0]);
-}
-
-static pg_status build_bilinear(pg_layer *l) {
-  int64_t shape[3] = {l->arg[2].i, l->arg[0].i, l->arg[1].i};
-  PG_TRY(pg_layer_slot(l, WEIGHT, PG_F32, 3, shape));
-  return fill(l, l->arg[3].i, shape[1], shape[0]);
 }
 
 static pg_status forward_identity(pg_layer *l, int nin, pg_tensor *const *in, pg_tensor **out) {
@@ -50,18 +44,5 @@ const pg_layer_def pg_layers_linear[] = {
      .check = check_linear,
      .build = build_linear,
      .op = "linear"},
-    {.name = "Bilinear",
-     .doc = "y = x1^T W x2 + b for x1 [.. x in1_features] and x2 [.. x in2_features]; weight "
-            "[out_features x in1_features x in2_features].",
-     .show = "in1_features={in1_features}, in2_features={in2_features}, "
-             "out_features={out_features}, bias={bias}",
-     .param = {PG_REQ("in1_features", PG_INT), PG_REQ("in2_features", PG_INT),
-               PG_REQ("out_features", PG_INT), PG_DEF("bias", PG_FLAG, 1)},
-     .slot = {{"weight", PG_SLOT_PARAM}, {"bias", PG_SLOT_PARAM}},
-     .nin = 2,
-     .nout = 1,
-     .check = check_linear,
-     .build = build_bilinear,
-     .op = "bilinear"},
     {.name = "Identity", .doc = "y = x.", .nin = 1, .nout = 1, .forward = forward_identity},
     {0}};

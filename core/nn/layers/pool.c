@@ -1,4 +1,4 @@
-/* Pooling: maxima, means, power means, over windows or adaptive. Relies on layer.h and the pooling
+/* Pooling: maxima and means over windows, given or adaptive. Relies on layer.h and the pooling
  * ops.
  * Spec: spec/nn/layers_spec.lua. */
 #include "nn/layer.h"
@@ -22,17 +22,6 @@
     .show = "output_size={output_size}", .param = {PG_REQ("output_size", PG_INTS)}, .nin = 1, \
     .nout = 1, .op = "adaptive_" op_kind "_pool" dims                                         \
   }
-#define LP_POOL(dims, doc_shape)                                                      \
-  {                                                                                   \
-    .name = "LPPool" dims,                                                            \
-    .doc = "(sum of x^norm_type)^(1/norm_type) over each window of x " doc_shape ".", \
-    .show = "norm_type={norm_type}, kernel_size={kernel_size}, stride={stride}, "     \
-            "ceil_mode={ceil_mode}",                                                  \
-    .param = {PG_REQ("norm_type", PG_FLOAT), PG_REQ("kernel_size", PG_INTS),          \
-              PG_OPT("stride", PG_INTS), PG_DEF("ceil_mode", PG_FLAG, 0)},            \
-    .nin = 1, .nout = 1, .check = stride_is_kernel, .op = "lp_pool" dims              \
-  }
-
 /* A stride that was not given is written down, so that a layer shows it. */
 static pg_status stride_is_kernel(pg_layer *l) {
   int stride = pg_layer_arg(l->def, "stride");
@@ -70,8 +59,6 @@ const pg_layer_def pg_layers_pool[] = {
      .nout = 1,
      .check = stride_is_kernel,
      .op = "avg_pool2d"},
-    LP_POOL("1d", "[n x c x length]"),
-    LP_POOL("2d", "[n x c x h x w]"),
     ADAPTIVE("Avg", "avg", "1d", "[n x c x length]"),
     ADAPTIVE("Avg", "avg", "2d", "[n x c x h x w]"),
     ADAPTIVE("Max", "max", "1d", "[n x c x length]"),

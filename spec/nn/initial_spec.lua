@@ -1,0 +1,29 @@
+-- nn.init: functions by name, gains.
+-- Relies on busted and spec/helper.lua.
+-- Sources: lua/perigee/nn/initial.lua.
+
+local H = require "spec.helper"
+local pg = require "perigee"
+local nn = pg.nn
+
+describe("nn.init", function()
+  it("fills parameters in place", function()
+    local lin = nn.Linear(30, 40)
+    nn.init.uniform_(lin.weight, 2, 3)
+    assert.is_true(lin.weight:min():item() >= 2 and lin.weight:max():item() <= 3)
+    assert.is_true(lin.weight.requires_grad)
+    nn.init.zeros_(lin.bias)
+    assert.equal(0, lin.bias:abs():sum():item())
+    nn.init.xavier_uniform_(lin.weight)
+    assert.is_true(lin.weight:abs():max():item() <= math.sqrt(6 / 70))
+    nn.init.kaiming_normal_(lin.weight)
+    assert.near(math.sqrt(2 / 30), lin.weight:detach():std():item(), 0.02)
+  end)
+  it("knows gains", function()
+    assert.equal(math.sqrt(2), nn.init.calculate_gain "relu")
+    assert.equal(5 / 3, nn.init.calculate_gain "tanh")
+    assert.near(math.sqrt(2 / 1.04), nn.init.calculate_gain("leaky_relu", 0.2), 1e-12)
+    H.raises(function() nn.init.calculate_gain "rleu" end, "did you mean 'relu'")
+    H.raises(function() return nn.init.kaiming end, "no function 'kaiming'")
+  end)
+end)
