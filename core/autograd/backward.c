@@ -218,6 +218,18 @@ static pg_status check_node(engine *e, const pg_node *n) {
   return PG_OK;
 }
 
+/* *out = an owned view of saved result j that is part of the graph again, for a backward that is
+ * recorded; it stays part of it for as long as what was recorded lives. */
+static pg_status rejoin(pg_node *n, int j, pg_tensor **out) {
+  if (!n->out[j]) return PG_OK;
+  PG_TRY(pg_tensor_detach(n->ctx, n->out[j], out));
+  (*out)->node = n;
+  (*out)->node_out = (short)j;
+  (*out)->requires_grad = true;
+  n->refs++;
+  return PG_OK;
+}
+
 enum { NIN_STACK = 16 };
 
 static pg_status run_node(engine *e, pg_node *n) {
@@ -259,19 +271,11 @@ static pg_status run_node(engine *e, pg_node *n) {
   for (int j = 0; j < n->nout; j++) {
     c.gout[j] = n->grad[j];
     c.out[j] = n->out[j];
-    if (!e->create || !c.out[j]) continue; /* the saved result is part of the graph again */
-    c.out[j]->node = n;
-    c.out[j]->node_out = (short)j;
-    c.out[j]->requires_grad = true;
-    n->refs++;
+    if (e->create && s == PG_OK) s = rejoin(n, j, &c.out[j]);
   }
-  s = n->op->backward(&c);
+  if (s == PG_OK) s = n->op->backward(&c);
   for (int j = 0; j < n->nout; j++)
-    if (e->create && c.out[j]) {
-      c.out[j]->node = NULL;
-      c.out[j]->requires_grad = false;
-      n->refs--;
-    }
+    if (c.out[j] != n->out[j]) pg_tensor_unref(c.out[j]);
   ctx->doing = n->op->name;
   for (int i = 0; i < n->nin; i++) {
     pg_tensor *g = gin[i];
