@@ -1,6 +1,6 @@
 /* The command `perigee`: runs scripts and -e chunks, else the REPL of perigee.repl with libedit's
- * lines. Sets package.path and package.cpath to the build tree or to where it is installed. Relies
- * on liblua. Spec: spec/command_spec.lua. */
+ * lines. Sets package.path and package.cpath to the build tree or to where it is installed.
+ * Relies on liblua. Spec: spec/command_spec.lua. */
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>

@@ -1,7 +1,7 @@
-/* Convolutions through oneDNN, API v2 (Debian 12) and v3 behind one face. The library is loaded at
- * first use: it costs start-up time and memory that scripts without convolutions need not pay.
- * Beside the loader this file allocates: primitives, their descriptors and one scratch block. Spec:
- * spec/kernels/conv_spec.lua. */
+/* Convolutions through oneDNN, API v2 (Debian 12) and v3 behind one face, loaded at first use: the
+ * library costs start-up time and memory that scripts without convolutions need not pay.
+ * Relies on onednn.h; allocates primitives and one scratch block. Spec: spec/kernels/conv_spec.lua.
+ */
 #include "kernels/onednn.h"
 
 #include <stddef.h>

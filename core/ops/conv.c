@@ -12,10 +12,10 @@
 
 /* --- the engine ------------------------------------------------------------------------------- */
 
-static char portable; /* its address stands in ctx for "no oneDNN" */
+static const char portable = 0; /* its address stands in ctx for "no oneDNN" */
 
 static void engine_free(void *engine) {
-  if (engine != &portable) pgk_dnn_free(engine);
+  if (engine != (const void *)&portable) pgk_dnn_free(engine);
 }
 
 /* *out = oneDNN's engine, or NULL for the portable path; PERIGEE_CONV=onednn|blas decides. */
@@ -27,10 +27,10 @@ static pg_status engine(pg_ctx *ctx, pgk_dnn **out) {
     pgk_dnn *d = blas ? NULL : pgk_dnn_new();
     if (!d && want && strcmp(want, "onednn") == 0)
       return pg_fail(ctx, PG_EUNSUPPORTED, "PERIGEE_CONV=onednn, but oneDNN cannot be loaded");
-    *slot = d ? (void *)d : &portable;
+    *slot = d ? (void *)d : (void *)&portable;
     ctx->slot_free[PG_SLOT_DNN] = engine_free;
   }
-  *out = *slot == &portable ? NULL : *slot;
+  *out = *slot == (const void *)&portable ? NULL : *slot;
   return PG_OK;
 }
 
@@ -165,12 +165,10 @@ typedef struct portable_job {
 static void job_im2col(void *arg, int64_t begin, int64_t end) {
   const portable_job *j = arg;
   const int64_t at = begin * j->patch;
-  if (j->f64)
-    PG_AT(pgk_im2col_f64)
-    (j->s, j->x, j->group, j->first + begin, j->first + end, (double *)j->col + at);
-  else
-    PG_AT(pgk_im2col_f32)
-    (j->s, j->x, j->group, j->first + begin, j->first + end, (float *)j->col + at);
+  if (j->f64) PG_AT(pgk_im2col_f64)
+  (j->s, j->x, j->group, j->first + begin, j->first + end, (double *)j->col + at);
+  else PG_AT(pgk_im2col_f32)(j->s, j->x, j->group, j->first + begin, j->first + end,
+                             (float *)j->col + at);
 }
 
 static void job_col2im(void *arg, int64_t begin, int64_t end) {

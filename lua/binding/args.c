@@ -283,7 +283,7 @@ static bool check_options(lua_State *L, pgl_args *a, const pg_param *param, int 
 }
 
 static bool parse(lua_State *L, pgl_args *a, int first, const pg_param *param, pg_call *c) {
-  int last = a->last ? a->last : lua_gettop(L);
+  int last = a->last;
   a->options = 0;
   if (last >= first && is_options(L, last, param, last - first)) a->options = last--;
   int at = first, tensors = 0, args = 0, by_position = 0;

@@ -152,6 +152,7 @@ static int l_layer_set_arg(lua_State *L) {
   a.st = st;
   a.fn = l->def->name;
   lua_settop(L, 3);
+  a.last = 3;
   pg_call c;
   pgl_defaults(&c, st->ctx, one);
   if (!pgl_parse(L, &a, 3, one, &c)) return luaL_error(L, "%s", st->error);

@@ -55,7 +55,7 @@ typedef struct pgl_args {
   pgl_state *st;
   const char *fn;           /* for messages */
   const char *const *extra; /* further keys that the options table may have; NULL-ended, or NULL */
-  int last;                 /* stack index of the last argument; 0: the top */
+  int last;                 /* stack index of the last argument */
   int options;              /* stack index of the options table; 0: none */
   int tensor_at;            /* stack index of the first tensor; 0: none */
   pg_tensor *owned[PG_MAX_IN]; /* tensors made from numbers */

@@ -1,5 +1,5 @@
-/* CenterLoss: keeps one center for each class and returns how far features lie from theirs. Relies
- * on layer.h and the ops of center_loss.c. Spec: spec/nn/center_loss_spec.lua.
+/* CenterLoss: keeps one center for each class and returns how far features lie from theirs.
+ * Relies on layer.h and the ops of center_loss.c. Spec: spec/nn/center_loss_spec.lua.
  *
  * Order update_first moves the centers in forward. Order loss_first stages what forward saw (sums
  * and counts by class) and moves the centers when backward has run: all that was staged for the
