@@ -131,30 +131,45 @@ static pg_status check_images(pg_call *c, int sp) {
   return PG_OK;
 }
 
+enum { MOST = INT32_MAX }; /* so that products of two arguments fit */
+
+static pg_status read_ints(pg_call *c, int k, int n, int64_t least, int64_t *v) {
+  PG_TRY(pg_arg_ints(c, k, n, least, v));
+  for (int i = 0; i < n; i++)
+    if (v[i] > MOST)
+      return pg_fail(c->ctx, PG_EARG, "argument '%s': expected at most %d, got %lld",
+                     pg_arg_name(c, k), MOST, (long long)v[i]);
+  return PG_OK;
+}
+
 /* Window along the last sp dims from kernel, stride, padding, dilation and ceil_mode. */
 static pg_status explicit_window(pg_call *c, int sp, int dilation_arg, int ceil_arg, window *w) {
   pg_ctx *ctx = c->ctx;
   const pg_tensor *x = c->in[0];
   int64_t k[2] = {1, 1}, stride[2], pad[2] = {0}, dilation[2] = {1, 1};
-  PG_TRY(pg_arg_ints(c, 0, sp, 1, k));
+  PG_TRY(read_ints(c, 0, sp, 1, k));
   memcpy(stride, k, sizeof k);
-  if (c->arg[1].set && c->arg[1].n) PG_TRY(pg_arg_ints(c, 1, sp, 1, stride));
-  PG_TRY(pg_arg_ints(c, 2, sp, 0, pad));
-  if (dilation_arg >= 0) PG_TRY(pg_arg_ints(c, dilation_arg, sp, 1, dilation));
+  if (c->arg[1].set && c->arg[1].n) PG_TRY(read_ints(c, 1, sp, 1, stride));
+  PG_TRY(read_ints(c, 2, sp, 0, pad));
+  if (dilation_arg >= 0) PG_TRY(read_ints(c, dilation_arg, sp, 1, dilation));
+  if (k[0] * k[1] > MOST)
+    return pg_fail(ctx, PG_EARG, "a kernel of %lld x %lld is too large", (long long)k[0],
+                   (long long)k[1]);
   bool ceil_mode = c->arg[ceil_arg].i != 0;
   *w = (window){.ih = sp == 1 ? 1 : x->shape[x->nd - 2], .iw = x->shape[x->nd - 1], .oh = 1};
   for (int a = 0; a < 2; a++) w->k[a] = w->stride[a] = w->dilation[a] = 1;
   for (int i = 0; i < sp; i++) {
     int a = i + 2 - sp;
     int64_t in = a ? w->iw : w->ih;
-    if (pad[i] > k[i] / 2)
+    const int64_t reach = dilation[i] * (k[i] - 1) + 1;
+    if (pad[i] > reach / 2)
       return pg_fail(ctx, PG_EARG, "padding %lld is more than half of the kernel, %lld",
-                     (long long)pad[i], (long long)k[i]);
-    int64_t span = in + 2 * pad[i] - dilation[i] * (k[i] - 1) - 1;
+                     (long long)pad[i], (long long)reach);
+    const int64_t span = in + 2 * pad[i] - reach + (ceil_mode ? stride[i] - 1 : 0);
     if (span < 0)
-      return pg_fail(ctx, PG_ESHAPE, "a kernel of %lld does not fit into %s", (long long)k[i],
+      return pg_fail(ctx, PG_ESHAPE, "a kernel of %lld does not fit into %s", (long long)reach,
                      pg_shape_str(x).s);
-    int64_t out = (span + (ceil_mode ? stride[i] - 1 : 0)) / stride[i] + 1;
+    int64_t out = span / stride[i] + 1;
     if (ceil_mode && (out - 1) * stride[i] >= in + pad[i])
       out--; /* no window may start in the padding */
     w->k[a] = k[i];
@@ -167,156 +182,75 @@ static pg_status explicit_window(pg_call *c, int sp, int dilation_arg, int ceil_
   return PG_OK;
 }
 
-/* --- max -------------------------------------------------------------------------------------- */
+/* --- the loops -------------------------------------------------------------------------------- */
 
-/* Work shared by the loops: x and y are images of T, index the place of the maximum within its
- * window (tap number), one byte or eight. */
+/* Work shared by the loops. index holds the tap number of each maximum, one byte or eight. A unit
+ * is `rows` rows of pooled pixels: one, or those of a whole block where windows write into a common
+ * image. */
 typedef struct job {
-  const void *x;
-  void *y, *index;
+  void *image, *pooled, *index;
   images im;
   window w;
-  bool wide;
+  int64_t rows, pieces; /* pieces in a row */
+  bool wide;            /* eight bytes in index */
+  bool clear, add;      /* into the image: zero it first; windows overlap */
 } job;
 
-static inline int64_t get_index(const job *j, int64_t i) {
-  return j->wide ? ((const int64_t *)j->index)[i] : ((const uint8_t *)j->index)[i];
-}
+/* Pooled values that are walked together: lanes of one pixel, or pixels of a row where an image has
+ * one lane. */
+typedef struct piece {
+  int64_t at, n, ox, lane;
+  int64_t width; /* taps in a row of the window */
+  range rx;      /* of the pixel; unused where planar */
+  bool planar;
+} piece;
 
-static inline void put_index(const job *j, int64_t at, int64_t n, const int32_t *from) {
-  if (j->wide)
-    for (int64_t i = 0; i < n; i++) ((int64_t *)j->index)[at + i] = from[i];
-  else
-    for (int64_t i = 0; i < n; i++) ((uint8_t *)j->index)[at + i] = (uint8_t)from[i];
-}
+/* Elements [lo, hi) of a piece have the tap; that of lo is at `from` in the image, the next ones
+ * `step` further on. */
+typedef struct span {
+  int64_t lo, hi, from, step;
+} span;
 
-/* The first maximum wins; NaN wins over everything. */
-#define MAX_POOL(T, SUFFIX)                                                                      \
-  static void max_lanes_##SUFFIX(int64_t n, const T *restrict x, int32_t tap, T *restrict best,  \
-                                 int32_t *restrict at) {                                         \
-    for (int64_t i = 0; i < n; i++) {                                                            \
-      const T v = x[i];                                                                          \
-      const int take = !(v <= best[i]);                                                          \
-      best[i] = take ? v : best[i];                                                              \
-      at[i] = take ? tap : at[i];                                                                \
-    }                                                                                            \
-  }                                                                                              \
-  static void max_pool_##SUFFIX(void *arg, int64_t begin, int64_t end) {                         \
-    const job *j = arg;                                                                          \
-    const window *w = &j->w;                                                                     \
-    const int64_t lanes = j->im.lanes;                                                           \
-    for (int64_t row = begin; row < end; row++) {                                                \
-      const int64_t b = row / w->oh, oy = row % w->oh;                                           \
-      const T *x = (const T *)j->x + b * w->ih * w->iw * lanes;                                  \
-      const range ry = taps(w, 0, oy);                                                           \
-      for (int64_t ox = 0; ox < w->ow; ox++) {                                                   \
-        const range rx = taps(w, 1, ox);                                                         \
-        const int64_t width = w->adaptive ? rx.end - rx.begin : w->k[1];                         \
-        for (int64_t l = 0; l < lanes; l += LANES) {                                             \
-          const int64_t n = pg_min64(LANES, lanes - l);                                          \
-          T best[LANES];                                                                         \
-          int32_t at[LANES];                                                                     \
-          const int64_t first = ry.tap * width + rx.tap;                                         \
-          for (int64_t i = 0; i < n; i++) {                                                      \
-            best[i] = -(T)INFINITY;                                                              \
-            at[i] = (int32_t)first;                                                              \
-          }                                                                                      \
-          for (int64_t y = ry.begin, ky = ry.tap; y < ry.end; y += ry.step, ky++)                \
-            for (int64_t p = rx.begin, kx = rx.tap; p < rx.end; p += rx.step, kx++)              \
-              max_lanes_##SUFFIX(n, x + (y * w->iw + p) * lanes + l, (int32_t)(ky * width + kx), \
-                                 best, at);                                                      \
-          const int64_t o = (row * w->ow + ox) * lanes + l;                                      \
-          memcpy((T *)j->y + o, best, (size_t)n * sizeof(T));                                    \
-          if (j->index) put_index(j, o, n, at);                                                  \
-        }                                                                                        \
-      }                                                                                          \
-    }                                                                                            \
-  }                                                                                              \
-  /* y (image) += x (pooled) at the index, for whole blocks */                                   \
-  static void max_scatter_##SUFFIX(void *arg, int64_t begin, int64_t end) {                      \
-    const job *j = arg;                                                                          \
-    const window *w = &j->w;                                                                     \
-    const int64_t lanes = j->im.lanes;                                                           \
-    for (int64_t b = begin; b < end; b++) {                                                      \
-      T *y = (T *)j->y + b * w->ih * w->iw * lanes;                                              \
-      memset(y, 0, (size_t)(w->ih * w->iw * lanes) * sizeof(T));                                 \
-      for (int64_t oy = 0; oy < w->oh; oy++)                                                     \
-        for (int64_t ox = 0; ox < w->ow; ox++) {                                                 \
-          const range ry = taps(w, 0, oy), rx = taps(w, 1, ox);                                  \
-          const int64_t width = w->adaptive ? rx.end - rx.begin : w->k[1];                       \
-          const int64_t o = ((b * w->oh + oy) * w->ow + ox) * lanes;                             \
-          const T *g = (const T *)j->x + o;                                                      \
-          for (int64_t l = 0; l < lanes; l++) {                                                  \
-            const int64_t tap = get_index(j, o + l);                                             \
-            const int64_t py = ry.begin + (tap / width - ry.tap) * ry.step;                      \
-            const int64_t px = rx.begin + (tap % width - rx.tap) * rx.step;                      \
-            y[(py * w->iw + px) * lanes + l] += g[l];                                            \
-          }                                                                                      \
-        }                                                                                        \
-    }                                                                                            \
-  }                                                                                              \
-  /* y (pooled) = x (image) at the index */                                                      \
-  static void max_gather_##SUFFIX(void *arg, int64_t begin, int64_t end) {                       \
-    const job *j = arg;                                                                          \
-    const window *w = &j->w;                                                                     \
-    const int64_t lanes = j->im.lanes;                                                           \
-    for (int64_t b = begin; b < end; b++)                                                        \
-      for (int64_t oy = 0; oy < w->oh; oy++)                                                     \
-        for (int64_t ox = 0; ox < w->ow; ox++) {                                                 \
-          const range ry = taps(w, 0, oy), rx = taps(w, 1, ox);                                  \
-          const int64_t width = w->adaptive ? rx.end - rx.begin : w->k[1];                       \
-          const int64_t o = ((b * w->oh + oy) * w->ow + ox) * lanes;                             \
-          const T *x = (const T *)j->x + b * w->ih * w->iw * lanes;                              \
-          for (int64_t l = 0; l < lanes; l++) {                                                  \
-            const int64_t tap = get_index(j, o + l);                                             \
-            const int64_t py = ry.begin + (tap / width - ry.tap) * ry.step;                      \
-            const int64_t px = rx.begin + (tap % width - rx.tap) * rx.step;                      \
-            ((T *)j->y)[o + l] = x[(py * w->iw + px) * lanes + l];                               \
-          }                                                                                      \
-        }                                                                                        \
-  }                                                                                              \
-  static void sum_lanes_##SUFFIX(int64_t n, const T *restrict x, T k, T *restrict y) {           \
-    for (int64_t i = 0; i < n; i++) y[i] += k * x[i];                                            \
-  }                                                                                              \
-  /* y (pooled) = mean of x (image) over each window */                                          \
-  static void avg_pool_##SUFFIX(void *arg, int64_t begin, int64_t end) {                         \
-    const job *j = arg;                                                                          \
-    const window *w = &j->w;                                                                     \
-    const int64_t lanes = j->im.lanes;                                                           \
-    for (int64_t row = begin; row < end; row++) {                                                \
-      const int64_t b = row / w->oh, oy = row % w->oh;                                           \
-      const T *x = (const T *)j->x + b * w->ih * w->iw * lanes;                                  \
-      const range ry = taps(w, 0, oy);                                                           \
-      for (int64_t ox = 0; ox < w->ow; ox++) {                                                   \
-        const range rx = taps(w, 1, ox);                                                         \
-        T *y = (T *)j->y + (row * w->ow + ox) * lanes;                                           \
-        const T k = (T)1 / (T)divisor(w, ry, rx);                                                \
-        memset(y, 0, (size_t)lanes * sizeof(T));                                                 \
-        for (int64_t py = ry.begin; py < ry.end; py++)                                           \
-          for (int64_t px = rx.begin; px < rx.end; px++)                                         \
-            sum_lanes_##SUFFIX(lanes, x + (py * w->iw + px) * lanes, k, y);                      \
-      }                                                                                          \
-    }                                                                                            \
-  }                                                                                              \
-  /* y (image) = x (pooled) spread over its windows */                                           \
-  static void avg_spread_##SUFFIX(void *arg, int64_t begin, int64_t end) {                       \
-    const job *j = arg;                                                                          \
-    const window *w = &j->w;                                                                     \
-    const int64_t lanes = j->im.lanes;                                                           \
-    for (int64_t b = begin; b < end; b++) {                                                      \
-      T *y = (T *)j->y + b * w->ih * w->iw * lanes;                                              \
-      memset(y, 0, (size_t)(w->ih * w->iw * lanes) * sizeof(T));                                 \
-      for (int64_t oy = 0; oy < w->oh; oy++)                                                     \
-        for (int64_t ox = 0; ox < w->ow; ox++) {                                                 \
-          const range ry = taps(w, 0, oy), rx = taps(w, 1, ox);                                  \
-          const T *x = (const T *)j->x + ((b * w->oh + oy) * w->ow + ox) * lanes;                \
-          const T k = (T)1 / (T)divisor(w, ry, rx);                                              \
-          for (int64_t py = ry.begin; py < ry.end; py++)                                         \
-            for (int64_t px = rx.begin; px < rx.end; px++)                                       \
-              sum_lanes_##SUFFIX(lanes, x, k, y + (py * w->iw + px) * lanes);                    \
-        }                                                                                        \
-    }                                                                                            \
+static inline bool is_planar(const job *j) { return j->im.lanes == 1 && !j->w.adaptive; }
+
+static inline piece piece_of(const job *j, int64_t row, int64_t q) {
+  const window *w = &j->w;
+  piece p = {.planar = is_planar(j), .width = w->k[1]};
+  if (p.planar) {
+    p.ox = q * LANES;
+    p.n = pg_min64(LANES, w->ow - p.ox);
+    p.at = row * w->ow + p.ox;
+    return p;
   }
+  const int64_t parts = j->pieces / w->ow;
+  p.ox = q / parts;
+  p.lane = q % parts * LANES;
+  p.n = pg_min64(LANES, j->im.lanes - p.lane);
+  p.at = (row * w->ow + p.ox) * j->im.lanes + p.lane;
+  p.rx = taps(w, 1, p.ox);
+  if (w->adaptive) p.width = p.rx.end - p.rx.begin;
+  return p;
+}
+
+static inline int64_t tap_begin(const piece *p) { return p->planar ? 0 : p->rx.tap; }
+
+static inline int64_t tap_end(const piece *p) {
+  if (p->planar) return p->width;
+  const int64_t n = p->rx.end - p->rx.begin;
+  return p->rx.tap + (n > 0 ? (n + p->rx.step - 1) / p->rx.step : 0);
+}
+
+static inline span span_of(const job *j, const piece *p, int64_t y, int64_t kx) {
+  const window *w = &j->w;
+  if (!p->planar) {
+    const int64_t x = p->rx.begin + (kx - p->rx.tap) * p->rx.step;
+    return (span){0, p->n, (y * w->iw + x) * j->im.lanes + p->lane, 1};
+  }
+  const int64_t s = w->stride[1], x = p->ox * s - w->pad[1] + kx * w->dilation[1];
+  const int64_t lo = x < 0 ? (-x + s - 1) / s : 0;
+  const int64_t hi = x < w->iw ? pg_min64(p->n, (w->iw - 1 - x) / s + 1) : 0;
+  return (span){lo, hi, y * w->iw + x + lo * s, s};
+}
 
 static int64_t divisor(const window *w, range ry, range rx) {
   if (w->divisor) return w->divisor;
@@ -324,17 +258,144 @@ static int64_t divisor(const window *w, range ry, range rx) {
   return (ry.end - ry.begin) * (rx.end - rx.begin);
 }
 
-MAX_POOL(float, f32)
-MAX_POOL(double, f64)
+static inline void index_read(const job *j, const piece *p, int32_t *restrict at) {
+  if (j->wide)
+    for (int64_t i = 0; i < p->n; i++) at[i] = (int32_t)((const int64_t *)j->index)[p->at + i];
+  else
+    for (int64_t i = 0; i < p->n; i++) at[i] = ((const uint8_t *)j->index)[p->at + i];
+}
 
-/* Runs a loop over rows of pooled pixels, or over whole blocks. x and y are images in one memory
- * order. */
-static void run(pg_ctx *ctx, job *j, bool f64, pg_par_fn fn32, pg_par_fn fn64, bool rows) {
+static inline void index_write(const job *j, const piece *p, const int32_t *restrict at) {
+  if (!j->index) return;
+  if (j->wide)
+    for (int64_t i = 0; i < p->n; i++) ((int64_t *)j->index)[p->at + i] = at[i];
+  else
+    for (int64_t i = 0; i < p->n; i++) ((uint8_t *)j->index)[p->at + i] = (uint8_t)at[i];
+}
+
+/* TAP(max_f32, float, const float, float, BODY): max_f32(n, x, s, tap, v, at) runs BODY for
+ * v[i], x[i s] and at[i], i < n, with loops of their own for steps 1 and 2. X and V are const where
+ * BODY only reads. */
+#define TAP(NAME, X, V, AT, BODY)                                                                 \
+  static inline void NAME##_step(int64_t n, X *restrict x, int64_t s, int32_t tap, V *restrict v, \
+                                 AT *restrict at) {                                               \
+    (void)tap, (void)at;                                                                          \
+    for (int64_t i = 0; i < n; i++) BODY;                                                         \
+  }                                                                                               \
+  static void NAME(int64_t n, X *restrict x, int64_t s, int32_t tap, V *restrict v,               \
+                   AT *restrict at) {                                                             \
+    if (s == 1) NAME##_step(n, x, 1, tap, v, at);                                                 \
+    else if (s == 2) NAME##_step(n, x, 2, tap, v, at);                                            \
+    else NAME##_step(n, x, s, tap, v, at);                                                        \
+  }
+
+/* NAME(job, first, past): units of rows. For each piece: BEGIN, then EACH for every tap that lies
+ * in the image, then END. They see j, w, ry, p, image (of the block), pooled (of the piece), s,
+ * tap. */
+#define LOOP(NAME, T, BEGIN, EACH, END)                                                     \
+  static void NAME(void *arg, int64_t first, int64_t past) {                                \
+    const job *j = arg;                                                                     \
+    const window *w = &j->w;                                                                \
+    const int64_t area = w->ih * w->iw * j->im.lanes;                                       \
+    if (j->clear)                                                                           \
+      memset((T *)j->image + first * area, 0, (size_t)((past - first) * area) * sizeof(T)); \
+    for (int64_t row = first * j->rows; row < past * j->rows; row++) {                      \
+      const range ry = taps(w, 0, row % w->oh);                                             \
+      T *image = (T *)j->image + row / w->oh * area;                                        \
+      for (int64_t q = 0; q < j->pieces; q++) {                                             \
+        const piece p = piece_of(j, row, q);                                                \
+        const int64_t kx_begin = tap_begin(&p), kx_end = tap_end(&p);                       \
+        T *pooled = (T *)j->pooled + p.at;                                                  \
+        BEGIN;                                                                              \
+        for (int64_t y = ry.begin, ky = ry.tap; y < ry.end; y += ry.step, ky++)             \
+          for (int64_t kx = kx_begin; kx < kx_end; kx++) {                                  \
+            const int32_t tap = (int32_t)(ky * p.width + kx);                               \
+            const span s = span_of(j, &p, y, kx);                                           \
+            (void)tap;                                                                      \
+            if (s.lo < s.hi) EACH;                                                          \
+          }                                                                                 \
+        END;                                                                                \
+      }                                                                                     \
+    }                                                                                       \
+  }
+
+#define POOL(T, SUFFIX)                                                                          \
+  /* The first maximum wins; NaN wins over everything. */                                        \
+  TAP(max_tap_##SUFFIX, const T, T, int32_t, {                                                   \
+    const int take = (x[i * s] > v[i]) | (x[i * s] != x[i * s]);                                 \
+    v[i] = take ? x[i * s] : v[i];                                                               \
+    at[i] = take ? tap : at[i];                                                                  \
+  })                                                                                             \
+  TAP(pick_tap_##SUFFIX, const T, T, const int32_t, v[i] = at[i] == tap ? x[i * s] : v[i])       \
+  TAP(put_tap_##SUFFIX, T, const T, const int32_t, x[i * s] = at[i] == tap ? v[i] : 0)           \
+  TAP(add_tap_##SUFFIX, T, const T, const int32_t, x[i * s] += at[i] == tap ? v[i] : 0)          \
+  TAP(sum_tap_##SUFFIX, const T, T, const int32_t, v[i] += x[i * s])                             \
+  TAP(set_all_##SUFFIX, T, const T, const int32_t, x[i * s] = v[i])                              \
+  TAP(add_all_##SUFFIX, T, const T, const int32_t, x[i * s] += v[i])                             \
+  static void first_tap_##SUFFIX(const job *j, const piece *p, range ry, T *best, int32_t *at) { \
+    for (int64_t i = 0; i < p->n; i++) {                                                         \
+      const int64_t kx = p->planar ? taps(&j->w, 1, p->ox + i).tap : p->rx.tap;                  \
+      best[i] = -(T)INFINITY;                                                                    \
+      at[i] = (int32_t)(ry.tap * p->width + kx);                                                 \
+    }                                                                                            \
+  }                                                                                              \
+  /* y = x / the number of elements in each window */                                            \
+  static void divide_##SUFFIX(const job *j, const piece *p, range ry, const T *x, T *y) {        \
+    if (p->planar) {                                                                             \
+      for (int64_t i = 0; i < p->n; i++)                                                         \
+        y[i] = x[i] / (T)divisor(&j->w, ry, taps(&j->w, 1, p->ox + i));                          \
+      return;                                                                                    \
+    }                                                                                            \
+    const T by = (T)divisor(&j->w, ry, p->rx);                                                   \
+    for (int64_t i = 0; i < p->n; i++) y[i] = x[i] / by;                                         \
+  }                                                                                              \
+  LOOP(max_pool_##SUFFIX, T, T best[LANES]; int32_t at[LANES];                                   \
+       first_tap_##SUFFIX(j, &p, ry, best, at),                                                  \
+       max_tap_##SUFFIX(s.hi - s.lo, image + s.from, s.step, tap, best + s.lo, at + s.lo),       \
+       memcpy(pooled, best, (size_t)p.n * sizeof(T));                                            \
+       index_write(j, &p, at))                                                                   \
+  /* pooled = image at the index */                                                              \
+  LOOP(max_gather_##SUFFIX, T, int32_t at[LANES]; index_read(j, &p, at);                         \
+       memset(pooled, 0, (size_t)p.n * sizeof(T)),                                               \
+       pick_tap_##SUFFIX(s.hi - s.lo, image + s.from, s.step, tap, pooled + s.lo, at + s.lo), )  \
+  /* image += pooled at the index */                                                             \
+  LOOP(max_scatter_##SUFFIX, T, int32_t at[LANES];                                               \
+       index_read(j, &p, at),                                                                    \
+       (j->add ? add_tap_##SUFFIX : put_tap_##SUFFIX)(s.hi - s.lo, image + s.from, s.step, tap,  \
+                                                      pooled + s.lo, at + s.lo), )               \
+  /* pooled = mean of each window of image */                                                    \
+  LOOP(avg_pool_##SUFFIX, T, T sum[LANES];                                                       \
+       memset(sum, 0, sizeof sum),                                                               \
+       sum_tap_##SUFFIX(s.hi - s.lo, image + s.from, s.step, 0, sum + s.lo, NULL),               \
+       divide_##SUFFIX(j, &p, ry, sum, pooled))                                                  \
+  /* image += pooled spread over its windows */                                                  \
+  LOOP(avg_spread_##SUFFIX, T, T part[LANES];                                                    \
+       divide_##SUFFIX(j, &p, ry, pooled, part),                                                 \
+       (j->add ? add_all_##SUFFIX : set_all_##SUFFIX)(s.hi - s.lo, image + s.from, s.step, 0,    \
+                                                      part + s.lo, NULL), )
+
+POOL(float, f32)
+POOL(double, f64)
+
+/* Runs a loop of j, whose images are set. into_image: it writes the image. */
+static void run(pg_ctx *ctx, job *j, bool f64, pg_par_fn fn32, pg_par_fn fn64, bool into_image) {
   const window *w = &j->w;
-  int64_t area =
-      (w->adaptive ? (w->ih / w->oh + 1) * (w->iw / w->ow + 1) : w->k[0] * w->k[1]) * j->im.lanes;
-  if (rows) pg_par_for(ctx, j->im.blocks * w->oh, pg_grain(w->ow * area), f64 ? fn64 : fn32, j);
-  else pg_par_for(ctx, j->im.blocks, pg_grain(w->oh * w->ow * area), f64 ? fn64 : fn32, j);
+  const int64_t lanes = j->im.lanes;
+  j->pieces = is_planar(j) ? (w->ow + LANES - 1) / LANES : w->ow * ((lanes + LANES - 1) / LANES);
+  bool exact = !w->adaptive;
+  j->add = j->clear = false;
+  for (int a = 0; a < 2 && into_image; a++) {
+    const int64_t in = a ? w->iw : w->ih, out = a ? w->ow : w->oh;
+    const int64_t reach = (w->k[a] - 1) * w->dilation[a] + 1;
+    j->add = j->add || w->adaptive || reach > w->stride[a];
+    exact = exact && w->k[a] == w->stride[a] && w->dilation[a] == 1 && out * w->k[a] == in &&
+            !w->pad[a];
+  }
+  j->clear = into_image && !exact;
+  j->rows = j->clear ? w->oh : 1;
+  int64_t taken = w->adaptive ? (w->ih / w->oh + 1) * (w->iw / w->ow + 1) : w->k[0] * w->k[1];
+  pg_par_for(ctx, j->im.blocks * w->oh / j->rows, pg_grain(j->rows * w->ow * taken * lanes),
+             f64 ? fn64 : fn32, j);
 }
 
 /* y = pooled x; *index gets the places where wanted. */
@@ -350,10 +411,10 @@ static pg_status max_run(pg_ctx *ctx, pg_tensor *x, int sp, const window *w, pg_
   if (s == PG_OK) s = as_images(ctx, y, sp, last, &yi, &out);
   if (s == PG_OK && pg_numel(y)) {
     PG_ASSERT(yi->storage == y->storage);
-    j.x = pg_data(xi);
-    j.y = pg_data(yi);
+    j.image = pg_data(xi);
+    j.pooled = pg_data(yi);
     j.index = index ? pg_data(*index) : NULL;
-    run(ctx, &j, f64, max_pool_f32, max_pool_f64, true);
+    run(ctx, &j, f64, max_pool_f32, max_pool_f64, false);
   }
   pg_tensor_unref(yi);
   pg_tensor_unref(xi);
@@ -468,10 +529,10 @@ static pg_status avg_run(pg_ctx *ctx, pg_tensor *x, int sp, const window *w, boo
   if (s == PG_OK) s = as_images(ctx, y, sp, last, &yi, &out);
   if (s == PG_OK && pg_numel(y)) {
     PG_ASSERT(yi->storage == y->storage);
-    j.x = pg_data(xi);
-    j.y = pg_data(yi);
-    if (spread) run(ctx, &j, f64, avg_spread_f32, avg_spread_f64, false);
-    else run(ctx, &j, f64, avg_pool_f32, avg_pool_f64, true);
+    j.image = pg_data(spread ? yi : xi);
+    j.pooled = pg_data(spread ? xi : yi);
+    if (spread) run(ctx, &j, f64, avg_spread_f32, avg_spread_f64, true);
+    else run(ctx, &j, f64, avg_pool_f32, avg_pool_f64, false);
   }
   pg_tensor_unref(yi);
   pg_tensor_unref(xi);
@@ -561,11 +622,11 @@ static pg_status index_run(pg_call *c, bool scatter) {
   if (s == PG_OK) s = as_images(ctx, c->in[1], sp, last, &ii, &other);
   if (s == PG_OK && pg_numel(y)) {
     PG_ASSERT(yi->storage == y->storage);
-    j.x = pg_data(xi);
-    j.y = pg_data(yi);
+    j.image = pg_data(scatter ? yi : xi);
+    j.pooled = pg_data(scatter ? xi : yi);
     j.index = pg_data(ii);
     bool f64 = x->dtype == PG_F64;
-    if (scatter) run(ctx, &j, f64, max_scatter_f32, max_scatter_f64, false);
+    if (scatter) run(ctx, &j, f64, max_scatter_f32, max_scatter_f64, true);
     else run(ctx, &j, f64, max_gather_f32, max_gather_f64, false);
   }
   pg_tensor_unref(ii);
