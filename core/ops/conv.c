@@ -47,12 +47,23 @@ typedef struct geometry {
   bool batched;
 } geometry;
 
+enum { MOST = INT32_MAX }; /* so that products of two arguments fit */
+
+static pg_status read_ints(pg_call *c, int k, int n, int64_t least, int64_t *v) {
+  PG_TRY(pg_arg_ints(c, k, n, least, v));
+  for (int i = 0; i < n; i++)
+    if (v[i] > MOST)
+      return pg_fail(c->ctx, PG_EARG, "argument '%s': expected at most %d, got %lld",
+                     pg_arg_name(c, k), MOST, (long long)v[i]);
+  return PG_OK;
+}
+
 static pg_status read_args(pg_call *call, int sp, const int64_t *kernel, geometry *g) {
   pg_ctx *ctx = call->ctx;
   int64_t v[2] = {1, 1};
-  PG_TRY(pg_arg_ints(call, STRIDE, sp, 1, v));
+  PG_TRY(read_ints(call, STRIDE, sp, 1, v));
   for (int i = 0; i < 2; i++) g->c.stride[i] = sp == 1 ? (i ? v[0] : 1) : v[i];
-  PG_TRY(pg_arg_ints(call, DILATION, sp, 1, v));
+  PG_TRY(read_ints(call, DILATION, sp, 1, v));
   for (int i = 0; i < 2; i++) g->c.dilation[i] = sp == 1 ? (i ? v[0] : 1) : v[i];
   const pg_arg *padding = &call->arg[PADDING];
   memset(g->c.pad, 0, sizeof g->c.pad);
@@ -68,11 +79,11 @@ static pg_status read_args(pg_call *call, int sp, const int64_t *kernel, geometr
     }
     return PG_OK;
   }
-  if (padding->n == 4) { /* explicit: top, left, bottom, right */
+  if (padding->n == 4 && (call->op->flags & PG_HIDDEN)) { /* top, left, bottom, right */
     for (int i = 0; i < 4; i++) g->c.pad[i] = padding->v[i];
     return PG_OK;
   }
-  PG_TRY(pg_arg_ints(call, PADDING, sp, 0, v));
+  PG_TRY(read_ints(call, PADDING, sp, 0, v));
   for (int i = 0; i < 2; i++) g->c.pad[i] = g->c.pad[i + 2] = sp == 1 ? (i ? v[0] : 0) : v[i];
   return PG_OK;
 }
@@ -375,6 +386,7 @@ static pg_status conv_infer(pg_call *c, int sp) {
 
 static pg_status conv1d_infer(pg_call *c) { return conv_infer(c, 1); }
 static pg_status conv2d_infer(pg_call *c) { return conv_infer(c, 2); }
+static pg_status conv_padded_infer(pg_call *c) { return conv_infer(c, spatial(c->in[1]->nd)); }
 
 static pg_status conv_forward(pg_call *c) {
   const pg_tensor *x = c->in[0], *w = c->in[1];
@@ -455,7 +467,7 @@ static pg_status input_grad_forward(pg_call *c) {
 static pg_status conv_again(pg_ctx *ctx, const geometry *g, pg_tensor *x, pg_tensor *w,
                             pg_tensor **out) {
   int lead = g->sp == 1;
-  return pg_do(ctx, out, lead ? "conv1d" : "conv2d", "tttllli", x, w, (pg_tensor *)NULL, 2 - lead,
+  return pg_do(ctx, out, "conv_padded", "tttllli", x, w, (pg_tensor *)NULL, 2 - lead,
                g->c.stride + lead, 4, g->c.pad, 2 - lead, g->c.dilation + lead, g->c.groups);
 }
 
@@ -519,6 +531,15 @@ const pg_op PG_AT(pg_ops_conv)[] = {
      .saves = PG_SAVE_IN(0) | PG_SAVE_IN(1),
      .nout = 1,
      .infer = conv1d_infer,
+     .forward = {conv_forward},
+     .backward = conv_backward},
+    {.name = "conv_padded",
+     .doc = "conv1d or conv2d, by the dims of weight, with a padding of top, left, bottom, right.",
+     .param = {PG_T("input"), PG_T("weight"), PG_TOPT("bias"), CONV_ARGS},
+     .flags = PG_HIDDEN,
+     .saves = PG_SAVE_IN(0) | PG_SAVE_IN(1),
+     .nout = 1,
+     .infer = conv_padded_infer,
      .forward = {conv_forward},
      .backward = conv_backward},
     {.name = "conv_input_grad",

@@ -1,0 +1,146 @@
+--- Convolution: PyTorch's values and gradients, second gradients, memory order, messages.
+-- Relies on spec/helper.lua. Source: core/ops/conv.c.
+
+local H = require "spec.helper"
+local core = require "perigee.core"
+local ops = core.ops
+
+H.fixtures("conv")
+
+-- Arguments x, weight, bias of these shapes, and what follows them.
+local function given(x, w, bias, ...)
+  local rest = table.pack(...)
+  return function(t)
+    local list = {t.randn(x), t.randn(w), bias and t.randn(w[1]) or nil, n = 3}
+    table.move(rest, 1, rest.n, 4, list)
+    list.n = 3 + rest.n
+    return list
+  end
+end
+
+H.op("conv2d", {
+  args = given({1, 2, 3, 4}, {3, 2, 3, 2}, true, 1, 1),
+  more = {given({2, 4, 5, 4}, {4, 1, 3, 2}, true, {2, 1}, {1, 0}, 1, 4),
+    given({1, 2, 7, 6}, {2, 2, 3, 2}, false, 1, {2, 1}, {2, 3}),
+    given({2, 2, 5, 5}, {3, 2, 2, 4}, true, 1, "same"),
+    given({2, 5, 4}, {4, 2, 3, 3}, true)},
+  large = given({6, 8, 14, 14}, {16, 8, 5, 5}, true, 1, 2),
+  empty = {given({0, 2, 5, 4}, {4, 2, 3, 3}, true, 1, 1), {0, 4, 5, 4}},
+  wrong_shape = {
+    {given({2, 3, 5, 5}, {4, 2, 3, 3}, true),
+      "%[4 x 2 x 3 x 3%].*expects 2 channels, got .*%[2 x 3 x 5 x 5%]"},
+    {given({5, 5}, {4, 2, 3, 3}, true), "'input': expected 3 or 4 dims, got %[5 x 5%]"},
+    {given({2, 2, 5, 5}, {4, 2, 3}, true), "'weight': expected 4 dims, got %[4 x 2 x 3%]"},
+    {given({2, 2, 2, 5}, {4, 2, 3, 3}, true), "kernel of 3 does not fit into %[2 x 2 x 2 x 5%]"},
+    {given({2, 3, 5, 5}, {4, 1, 3, 3}, true, 1, 0, 1, 3), "groups 3 does not divide"},
+    {given({2, 2, 5, 5}, {4, 2, 3, 3}, true, 0), "'stride': expected at least 1, got 0"},
+    {given({2, 2, 5, 5}, {4, 2, 3, 3}, true, {1, 1, 1}),
+      "'stride': expected one integer or 2, got 3"},
+    {given({2, 2, 5, 5}, {4, 2, 3, 3}, true, 1, -1), "'padding': expected at least 0, got %-1"},
+    {given({2, 2, 5, 5}, {4, 2, 3, 3}, true, 1, {1, 2, 3, 4}),
+      "'padding': expected one integer or 2, got 4"},
+    {given({2, 2, 5, 5}, {4, 2, 3, 3}, true, 2, "same"), "padding 'same' needs stride 1, got 2"},
+    {given({2, 2, 5, 5}, {4, 2, 3, 3}, true, 1, 1 << 40), "'padding': expected at most"},
+    {function(t) return {t.randn(2, 2, 5, 5), t.randn(4, 2, 3, 3), t.randn(3)} end,
+      "'bias': expected %[4%], got %[3%]"}},
+  wrong_dtype = {
+    {function(t) return {t.int(1, 5, {2, 2, 5, 5}), t.randn(4, 2, 3, 3)} end,
+      "'input': expected .*, got int64"},
+    {function(t) return {t.randn(2, 2, 5, 5), t.int(1, 5, {4, 2, 3, 3})} end,
+      "expected float32"}},
+  threads = false,
+})
+H.op("conv1d", {
+  args = given({2, 2, 6}, {4, 2, 3}, true, 1, 1),
+  more = {given({2, 4, 7}, {4, 2, 3}, true, 2, 2, 2, 2),
+    given({2, 7}, {3, 2, 4}, false, 1, "same")},
+  empty = {given({2, 2, 6}, {0, 2, 3}, false), {2, 0, 4}},
+  wrong_shape = {
+    {given({2, 3, 6}, {4, 2, 3}, true), "expects 2 channels, got input %[2 x 3 x 6%]"},
+    {given({2, 2, 5, 5}, {4, 2, 3}, true), "'input': expected 2 or 3 dims"},
+    {given({2, 2, 6}, {4, 2, 3}, true, {1, 2}), "'stride': expected one integer or 1, got 2"}},
+  wrong_dtype = {function(t) return {t.randn(2, 2, 5), t.bool(4, 2, 3)} end, "expected float32"},
+  threads = false,
+})
+
+-- y by the definition: a window of products for each output.
+local function naive(x, w, bias, stride, pad, dilation, groups)
+  local X, W, B = H.values(x), H.values(w), bias and H.values(bias)
+  local n, ic, ih, iw = table.unpack(x.shape)
+  local oc, per, kh, kw = table.unpack(w.shape)
+  local oh = (ih + 2 * pad - dilation * (kh - 1) - 1) // stride + 1
+  local ow = (iw + 2 * pad - dilation * (kw - 1) - 1) // stride + 1
+  local out = {}
+  for b = 0, n - 1 do for o = 0, oc - 1 do for y = 0, oh - 1 do for z = 0, ow - 1 do
+    local sum = B and B[o + 1] or 0
+    local first = o // (oc // groups) * per
+    for i = 0, per - 1 do for ky = 0, kh - 1 do for kx = 0, kw - 1 do
+      local iy, ix = y * stride - pad + ky * dilation, z * stride - pad + kx * dilation
+      if iy >= 0 and iy < ih and ix >= 0 and ix < iw then
+        sum = sum + X[((b * ic + first + i) * ih + iy) * iw + ix + 1]
+          * W[((o * per + i) * kh + ky) * kw + kx + 1]
+      end
+    end end end
+    out[#out + 1] = sum
+  end end end end
+  return H.make(out, x.dtype, {n, oc, oh, ow})
+end
+
+describe("conv2d", function()
+  it("matches its definition", function()
+    for _, t in ipairs {H.t, H.t64} do
+      for _, s in ipairs {{1, 0, 1, 1}, {2, 1, 1, 1}, {1, 2, 2, 1}, {1, 1, 1, 2}, {3, 2, 1, 4}} do
+        local stride, pad, dilation, groups = table.unpack(s)
+        local x, w, b = t.randn(2, 4, 7, 6), t.randn(8, 4 // groups, 3, 3), t.randn(8)
+        H.same(ops.conv2d(x, w, b, stride, pad, dilation, groups),
+          naive(x, w, b, stride, pad, dilation, groups))
+      end
+    end
+  end)
+
+  it("gives images with channels next to one another in memory", function()
+    for _, t in ipairs {H.t, H.t64} do
+      local y = ops.conv2d(t.randn(2, 3, 6, 5), t.randn(4, 3, 3, 3))
+      assert.same({48, 1, 12, 4}, y:stride())
+      local x = t.randn(2, 3, 6, 5)
+      x.requires_grad = true
+      core.backward(ops.conv2d(x, t.randn(4, 3, 3, 3)):sum())
+      assert.same({90, 1, 15, 3}, x.grad:stride())
+    end
+  end)
+
+  it("gives a weight gradient that is contiguous, as the weight is", function()
+    local w = H.randn(4, 3, 3, 3)
+    w.requires_grad = true
+    core.backward(ops.conv2d(H.randn(2, 3, 6, 5), w):sum())
+    assert.same(w:stride(), w.grad:stride())
+  end)
+
+  it("gives only the gradients that are asked for", function()
+    local shapes = {{2, 3, 6, 5}, {4, 3, 3, 3}, {4}}
+    for mask = 1, 7 do
+      local leaf = {}
+      for k, shape in ipairs(shapes) do
+        leaf[k] = H.randn(shape)
+        leaf[k].requires_grad = mask >> (k - 1) & 1 == 1
+      end
+      core.backward(ops.conv2d(leaf[1], leaf[2], leaf[3]):sum())
+      for k in ipairs(shapes) do
+        assert.equal(mask >> (k - 1) & 1 == 1, leaf[k].grad ~= nil)
+      end
+    end
+  end)
+
+  it("is the bias where there are no input channels", function()
+    local y = ops.conv2d(H.randn(2, 0, 3, 3), H.randn(2, 0, 3, 3), core.tensor {3, 4}, 1, 1)
+    assert.same({2, 2, 3, 3}, y.shape)
+    H.same(y:sum(), 2 * 9 * 7)
+  end)
+
+  it("takes many shapes one after another", function()
+    for n = 1, 12 do
+      local x, w = H.randn(n, 2, 5, 5), H.randn(3, 2, 3, 3)
+      H.same(ops.conv2d(x, w, nil, 1, 1), naive(x, w, nil, 1, 1, 1, 1))
+    end
+  end)
+end)
