@@ -59,7 +59,7 @@ end
 ]==]
 
 it("script C: a named graph, center loss, fit, centers out", function()
-  run.script(SCRIPT .. CHECK, {train = 256, test = 50}, function(folder, output)
+  run.script(SCRIPT .. CHECK, {train = 130, test = 20}, function(folder, output)
     assert.matches("centerloss %(CenterLoss%)", output)
     assert.matches("Epoch 5/5 ", output)
     assert.equal(5, select(2, output:gsub("Epoch %d/5 ", "")))
