@@ -3,10 +3,11 @@
 #include <math.h>
 
 #include "kernels/vmath.h"
+#include "ops/lanes.h"
 #include "ops/reduction.h"
 
-enum { NONE, MEAN, SUM };             /* arg reduction */
-enum { LANES = 64, STACK_ROWS = 64 }; /* STACK_ROWS: losses of so few rows need no allocation */
+enum { NONE, MEAN, SUM }; /* arg reduction */
+enum { STACK_ROWS = 64 }; /* STACK_ROWS: losses of so few rows need no allocation */
 
 /* Everything a row needs. Rows are the places that have a label; a row has `classes` scores, side
  * by side in memory. */
@@ -29,22 +30,15 @@ typedef struct loss_job {
  * / C)): loss = sum q (l - x), d x = sum(q) exp(x - l) - q, d target = weight (1 - s) (l - x). */
 #define CLASS_LOSS(suffix, T)                                                                    \
   static inline T log_sum_exp_##suffix(int64_t n, const T *restrict x) {                         \
-    T m = -INFINITY, e[LANES];                                                                   \
-    if (n >= LANES) {                                                                            \
-      for (int64_t j = 0; j < LANES; j++) e[j] = x[j];                                           \
-      for (int64_t i = LANES; i + LANES <= n; i += LANES)                                        \
-        for (int64_t j = 0; j < LANES; j++) e[j] = x[i + j] > e[j] ? x[i + j] : e[j];            \
-      for (int64_t j = 0; j < LANES; j++) m = e[j] > m ? e[j] : m;                               \
-    }                                                                                            \
-    for (int64_t i = n / LANES * LANES; i < n; i++) m = x[i] > m ? x[i] : m;                     \
-    double sum = 0;                                                                              \
+    T m = lanes_max_##suffix(n, x), top = m - m == 0 ? m : 0, e[LANES];                          \
     int64_t whole = n / LANES * LANES, rest = n - whole;                                         \
-    T top = m == INFINITY || m == -INFINITY ? 0 : m;                                             \
+    double sum = 0;                                                                              \
     if (whole) {                                                                                 \
-      for (int64_t j = 0; j < LANES; j++) e[j] = 0;                                              \
+      for (int j = 0; j < LANES; j++) e[j] = 0;                                                  \
       for (int64_t i = 0; i < whole; i += LANES)                                                 \
-        for (int64_t j = 0; j < LANES; j++) e[j] += pg_exp_##suffix(x[i + j] - top);             \
-      for (int64_t j = 0; j < LANES; j++) sum += (double)e[j];                                   \
+        for (int j = 0; j < LANES; j++) e[j] += pg_exp_##suffix(x[i + j] - top);                 \
+      LANES_FOLD(e, LANES_ADD);                                                                  \
+      sum = (double)e[0];                                                                        \
     }                                                                                            \
     for (int64_t j = 0; j < rest; j++) e[j] = pg_exp_##suffix(x[whole + j] - top);               \
     for (int64_t j = 0; j < rest; j++) sum += (double)e[j];                                      \

@@ -5,7 +5,7 @@
 /* --- kernels: the first largest (smallest) element, NaN above all ------------------------------
  */
 
-enum { LANES = 64, BLOCK = 256, PIECE = 65536 };
+enum { BLOCK = 256, PIECE = 65536 };
 
 typedef struct found {
   union {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "base/par.h"
-#include "kernels/level.h"
+#include "ops/lanes.h"
 #include "tensor/tensor.h"
 
 /* Every partial result is 8 bytes wide: a double, or an integer. */
@@ -217,60 +217,69 @@ static inline pg_status fold_run(pg_ctx *ctx, const fold_plan *p, const fold_ker
 
 /* The kernels of one fold. T: element; L: lane, in which neighbours are joined by LOP; A: field F
  * of fold_acc, joined by AOP; MAP(v, k): element as a lane, k its shift if SHIFTED. A row is folded
- * as a tree: 8 streams into up to 256 lanes, then halves onto halves. */
+ * into 64 lanes (8 if it is short), eight elements as a tree at a time, and the lanes in halves. */
 #define FOLD_MAP8(MAP, LOP, x, at, s, k)                                  \
   LOP(LOP(LOP(MAP((x)[at], k), MAP((x)[(at) + (s)], k)),                  \
           LOP(MAP((x)[(at) + 2 * (s)], k), MAP((x)[(at) + 3 * (s)], k))), \
       LOP(LOP(MAP((x)[(at) + 4 * (s)], k), MAP((x)[(at) + 5 * (s)], k)),  \
           LOP(MAP((x)[(at) + 6 * (s)], k), MAP((x)[(at) + 7 * (s)], k))))
 
-#define FOLD_KERNELS(name, T, L, A, F, MAP, LOP, AOP, SHIFTED)                                 \
-  static void name##_row(int64_t n, int64_t s, const void *px, const double *shift,            \
-                         fold_acc *acc) {                                                      \
-    const T *restrict x = px;                                                                  \
-    const L k = SHIFTED ? (L)*shift : (L)0;                                                    \
-    A a = acc->F;                                                                              \
-    (void)k, (void)shift;                                                                      \
-    while (s == 1 && n >= 64) {                                                                \
-      L t[256];                                                                                \
-      int64_t m = n < 65536 ? n : 65536, h = m / 8 < 256 ? m / 8 : 256;                        \
-      for (int64_t i = 0; i < h; i++) t[i] = FOLD_MAP8(MAP, LOP, x, i, h, k);                  \
-      for (x += 8 * h, m -= 8 * h, n -= 8 * h; m >= 8 * h; x += 8 * h, m -= 8 * h, n -= 8 * h) \
-        for (int64_t i = 0; i < h; i++) t[i] = LOP(t[i], FOLD_MAP8(MAP, LOP, x, i, h, k));     \
-      while (h > 1) {                                                                          \
-        if (h & 1) t[0] = LOP(t[0], t[h - 1]);                                                 \
-        h /= 2;                                                                                \
-        PG_IVDEP for (int64_t i = 0; i < h; i++) t[i] = LOP(t[i], t[i + h]);                   \
-      }                                                                                        \
-      a = AOP(a, (A)t[0]);                                                                     \
-    }                                                                                          \
-    for (int64_t i = 0; i < n; i++) a = AOP(a, (A)MAP(x[i * s], k));                           \
-    acc->F = a;                                                                                \
-  }                                                                                            \
-  static void name##_col(int64_t rows, int64_t rs, int64_t n, int64_t s, const void *px,       \
-                         const double *restrict shift, fold_acc *restrict acc) {               \
-    const T *restrict x = px;                                                                  \
-    for (; rows >= 8; rows -= 8, x += 8 * rs) {                                                \
-      if (s == 1) {                                                                            \
-        for (int64_t i = 0; i < n; i++) {                                                      \
-          const L k = SHIFTED ? (L)shift[i] : (L)0;                                            \
-          (void)k;                                                                             \
-          acc[i].F = AOP(acc[i].F, (A)FOLD_MAP8(MAP, LOP, x, i, rs, k));                       \
-        }                                                                                      \
-      } else {                                                                                 \
-        for (int64_t i = 0; i < n; i++) {                                                      \
-          const L k = SHIFTED ? (L)shift[i] : (L)0;                                            \
-          (void)k;                                                                             \
-          acc[i].F = AOP(acc[i].F, (A)FOLD_MAP8(MAP, LOP, x, i * s, rs, k));                   \
-        }                                                                                      \
-      }                                                                                        \
-    }                                                                                          \
-    for (; rows > 0; rows--, x += rs)                                                          \
-      for (int64_t i = 0; i < n; i++) {                                                        \
-        const L k = SHIFTED ? (L)shift[i] : (L)0;                                              \
-        (void)k;                                                                               \
-        acc[i].F = AOP(acc[i].F, (A)MAP(x[i * s], k));                                         \
-      }                                                                                        \
+#define FOLD_KERNELS(name, T, L, A, F, MAP, LOP, AOP, SHIFTED)                                     \
+  static void name##_row(int64_t n, int64_t s, const void *px, const double *shift,                \
+                         fold_acc *acc) {                                                          \
+    const T *restrict x = px;                                                                      \
+    const L k = SHIFTED ? (L)*shift : (L)0;                                                        \
+    A a = acc->F;                                                                                  \
+    (void)k, (void)shift;                                                                          \
+    while (s == 1 && n >= LANES) {                                                                 \
+      L t[LANES];                                                                                  \
+      int64_t i, m = n < 65536 ? n : 65536;                                                        \
+      for (int j = 0; j < LANES; j++) t[j] = MAP(x[j], k);                                         \
+      for (i = LANES; i + 8 * LANES <= m; i += 8 * LANES)                                          \
+        for (int j = 0; j < LANES; j++) t[j] = LOP(t[j], FOLD_MAP8(MAP, LOP, x, i + j, LANES, k)); \
+      for (; i + LANES <= m; i += LANES)                                                           \
+        for (int j = 0; j < LANES; j++) t[j] = LOP(t[j], MAP(x[i + j], k));                        \
+      for (int64_t j = 0; j < m - i; j++) t[j] = LOP(t[j], MAP(x[i + j], k));                      \
+      LANES_FOLD(t, LOP);                                                                          \
+      a = AOP(a, (A)t[0]);                                                                         \
+      x += m;                                                                                      \
+      n -= m;                                                                                      \
+    }                                                                                              \
+    if (s == 1 && n >= 8) {                                                                        \
+      L t[8];                                                                                      \
+      for (int j = 0; j < 8; j++) t[j] = MAP(x[j], k);                                             \
+      for (x += 8, n -= 8; n >= 8; x += 8, n -= 8)                                                 \
+        for (int j = 0; j < 8; j++) t[j] = LOP(t[j], MAP(x[j], k));                                \
+      LANES_FOLD8(t, LOP);                                                                         \
+      a = AOP(a, (A)t[0]);                                                                         \
+    }                                                                                              \
+    for (int64_t i = 0; i < n; i++) a = AOP(a, (A)MAP(x[i * s], k));                               \
+    acc->F = a;                                                                                    \
+  }                                                                                                \
+  static void name##_col(int64_t rows, int64_t rs, int64_t n, int64_t s, const void *px,           \
+                         const double *restrict shift, fold_acc *restrict acc) {                   \
+    const T *restrict x = px;                                                                      \
+    for (; rows >= 8; rows -= 8, x += 8 * rs) {                                                    \
+      if (s == 1) {                                                                                \
+        for (int64_t i = 0; i < n; i++) {                                                          \
+          const L k = SHIFTED ? (L)shift[i] : (L)0;                                                \
+          (void)k;                                                                                 \
+          acc[i].F = AOP(acc[i].F, (A)FOLD_MAP8(MAP, LOP, x, i, rs, k));                           \
+        }                                                                                          \
+      } else {                                                                                     \
+        for (int64_t i = 0; i < n; i++) {                                                          \
+          const L k = SHIFTED ? (L)shift[i] : (L)0;                                                \
+          (void)k;                                                                                 \
+          acc[i].F = AOP(acc[i].F, (A)FOLD_MAP8(MAP, LOP, x, i * s, rs, k));                       \
+        }                                                                                          \
+      }                                                                                            \
+    }                                                                                              \
+    for (; rows > 0; rows--, x += rs)                                                              \
+      for (int64_t i = 0; i < n; i++) {                                                            \
+        const L k = SHIFTED ? (L)shift[i] : (L)0;                                                  \
+        (void)k;                                                                                   \
+        acc[i].F = AOP(acc[i].F, (A)MAP(x[i * s], k));                                             \
+      }                                                                                            \
   }
 
 /* FOLD_JOIN(add_f, double, f, fold_add_f64) -> add_f_join: shared by folds with this AOP. */

@@ -6,100 +6,84 @@
 #include <math.h>
 
 #include "base/par.h"
-#include "kernels/level.h"
 #include "ops/chain.h"
+#include "ops/lanes.h"
 
 enum { NORM_LANES = 64, NORM_PIECE = 65536 };
 
-/* --- statistics over a run of n elements: sums of d and of d e, in lanes, then in double ---------
- */
-
-/* norm_sums: s[0] = sum (x - m), s[1] = sum (x - m)^2. norm_products: s[0] = sum g, s[1] = sum g (x
- * - m). The columns forms do so for c columns over rows of c elements, adding to s[0 .. c) and s[c
- * .. 2c). */
-#define NORM_STATISTICS(S, T)                                                                    \
-  static inline void norm_sums_##S(int64_t n, const T *restrict x, T m, double *s) {             \
+/* norm_sums: s[0] = sum (x - m), s[1] = sum (x - m)^2. norm_products: s[0] = sum g, s[1] = sum
+ * g (x - m). The columns forms do so for c columns over rows of c elements, adding to s[0 .. c) and
+ * s[c .. 2c). */
+#define NORM_PAIR(name, T, FIRST, SECOND)                                                        \
+  static inline void name(int64_t n, const T *restrict g, const T *restrict x, T m, double *s) { \
     double a = 0, b = 0;                                                                         \
     int64_t i = 0;                                                                               \
-    while (i + NORM_LANES <= n) {                                                                \
-      T t[NORM_LANES], q[NORM_LANES];                                                            \
-      int64_t end = pg_min64(n / NORM_LANES * NORM_LANES, i + 32 * NORM_LANES);                  \
-      for (int64_t j = 0; j < NORM_LANES; j++) t[j] = q[j] = 0;                                  \
-      for (; i < end; i += NORM_LANES)                                                           \
-        for (int64_t j = 0; j < NORM_LANES; j++) {                                               \
+    (void)g;                                                                                     \
+    while (i + LANES <= n) {                                                                     \
+      T t[LANES], q[LANES];                                                                      \
+      int64_t end = pg_min64(n / LANES * LANES, i + 64 * LANES);                                 \
+      for (int j = 0; j < LANES; j++) t[j] = q[j] = 0;                                           \
+      for (; i < end; i += LANES)                                                                \
+        for (int j = 0; j < LANES; j++) {                                                        \
           T d = x[i + j] - m;                                                                    \
-          t[j] += d;                                                                             \
-          q[j] += d * d;                                                                         \
+          t[j] += FIRST(g[i + j], d);                                                            \
+          q[j] += SECOND(g[i + j], d);                                                           \
         }                                                                                        \
-      for (int64_t j = 0; j < NORM_LANES; j++) {                                                 \
-        a += (double)t[j];                                                                       \
-        b += (double)q[j];                                                                       \
-      }                                                                                          \
+      LANES_FOLD(t, LANES_ADD);                                                                  \
+      LANES_FOLD(q, LANES_ADD);                                                                  \
+      a += (double)t[0];                                                                         \
+      b += (double)q[0];                                                                         \
     }                                                                                            \
     for (; i < n; i++) {                                                                         \
       T d = x[i] - m;                                                                            \
-      a += (double)d;                                                                            \
-      b += (double)(d * d);                                                                      \
+      a += (double)FIRST(g[i], d);                                                               \
+      b += (double)SECOND(g[i], d);                                                              \
     }                                                                                            \
     s[0] = a;                                                                                    \
     s[1] = b;                                                                                    \
-  }                                                                                              \
-  static inline void norm_products_##S(int64_t n, const T *restrict g, const T *restrict x, T m, \
-                                       double *s) {                                              \
-    double a = 0, b = 0;                                                                         \
-    int64_t i = 0;                                                                               \
-    while (i + NORM_LANES <= n) {                                                                \
-      T t[NORM_LANES], q[NORM_LANES];                                                            \
-      int64_t end = pg_min64(n / NORM_LANES * NORM_LANES, i + 32 * NORM_LANES);                  \
-      for (int64_t j = 0; j < NORM_LANES; j++) t[j] = q[j] = 0;                                  \
-      for (; i < end; i += NORM_LANES)                                                           \
-        for (int64_t j = 0; j < NORM_LANES; j++) {                                               \
-          t[j] += g[i + j];                                                                      \
-          q[j] += g[i + j] * (x[i + j] - m);                                                     \
-        }                                                                                        \
-      for (int64_t j = 0; j < NORM_LANES; j++) {                                                 \
-        a += (double)t[j];                                                                       \
-        b += (double)q[j];                                                                       \
-      }                                                                                          \
-    }                                                                                            \
-    for (; i < n; i++) {                                                                         \
-      a += (double)g[i];                                                                         \
-      b += (double)(g[i] * (x[i] - m));                                                          \
-    }                                                                                            \
-    s[0] = a;                                                                                    \
-    s[1] = b;                                                                                    \
-  }                                                                                              \
-  static inline void norm_column_sums_##S(int64_t rows, int64_t c, const T *restrict x,          \
-                                          const double *m, double *restrict s) {                 \
-    for (; rows >= 4; rows -= 4, x += 4 * c)                                                     \
-      for (int64_t j = 0; j < c; j++) {                                                          \
-        T k = (T)m[j], d0 = x[j] - k, d1 = x[j + c] - k;                                         \
-        T d2 = x[j + 2 * c] - k, d3 = x[j + 3 * c] - k;                                          \
-        s[j] += (double)((d0 + d1) + (d2 + d3));                                                 \
-        s[j + c] += (double)((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3));                         \
-      }                                                                                          \
-    for (; rows > 0; rows--, x += c)                                                             \
-      for (int64_t j = 0; j < c; j++) {                                                          \
-        T d = x[j] - (T)m[j];                                                                    \
-        s[j] += (double)d;                                                                       \
-        s[j + c] += (double)(d * d);                                                             \
-      }                                                                                          \
-  }                                                                                              \
-  static inline void norm_column_products_##S(int64_t rows, int64_t c, const T *restrict g,      \
-                                              const T *restrict x, const double *m,              \
-                                              double *restrict s) {                              \
-    for (; rows >= 4; rows -= 4, x += 4 * c, g += 4 * c)                                         \
-      for (int64_t j = 0; j < c; j++) {                                                          \
-        T k = (T)m[j], g0 = g[j], g1 = g[j + c], g2 = g[j + 2 * c], g3 = g[j + 3 * c];           \
-        s[j] += (double)((g0 + g1) + (g2 + g3));                                                 \
-        s[j + c] += (double)((g0 * (x[j] - k) + g1 * (x[j + c] - k)) +                           \
-                             (g2 * (x[j + 2 * c] - k) + g3 * (x[j + 3 * c] - k)));               \
-      }                                                                                          \
-    for (; rows > 0; rows--, x += c, g += c)                                                     \
-      for (int64_t j = 0; j < c; j++) {                                                          \
-        s[j] += (double)g[j];                                                                    \
-        s[j + c] += (double)(g[j] * (x[j] - (T)m[j]));                                           \
-      }                                                                                          \
+  }
+#define NORM_D(g, d)  (d)
+#define NORM_DD(g, d) ((d) * (d))
+#define NORM_G(g, d)  (g)
+#define NORM_GD(g, d) ((g) * (d))
+
+#define NORM_STATISTICS(S, T)                                                               \
+  NORM_PAIR(norm_pair_##S, T, NORM_D, NORM_DD)                                              \
+  NORM_PAIR(norm_products_##S, T, NORM_G, NORM_GD)                                          \
+  static inline void norm_sums_##S(int64_t n, const T *x, T m, double *s) {                 \
+    norm_pair_##S(n, x, x, m, s);                                                           \
+  }                                                                                         \
+  static inline void norm_column_sums_##S(int64_t rows, int64_t c, const T *restrict x,     \
+                                          const double *m, double *restrict s) {            \
+    for (; rows >= 4; rows -= 4, x += 4 * c)                                                \
+      for (int64_t j = 0; j < c; j++) {                                                     \
+        T k = (T)m[j], d0 = x[j] - k, d1 = x[j + c] - k;                                    \
+        T d2 = x[j + 2 * c] - k, d3 = x[j + 3 * c] - k;                                     \
+        s[j] += (double)((d0 + d1) + (d2 + d3));                                            \
+        s[j + c] += (double)((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3));                    \
+      }                                                                                     \
+    for (; rows > 0; rows--, x += c)                                                        \
+      for (int64_t j = 0; j < c; j++) {                                                     \
+        T d = x[j] - (T)m[j];                                                               \
+        s[j] += (double)d;                                                                  \
+        s[j + c] += (double)(d * d);                                                        \
+      }                                                                                     \
+  }                                                                                         \
+  static inline void norm_column_products_##S(int64_t rows, int64_t c, const T *restrict g, \
+                                              const T *restrict x, const double *m,         \
+                                              double *restrict s) {                         \
+    for (; rows >= 4; rows -= 4, x += 4 * c, g += 4 * c)                                    \
+      for (int64_t j = 0; j < c; j++) {                                                     \
+        T k = (T)m[j], g0 = g[j], g1 = g[j + c], g2 = g[j + 2 * c], g3 = g[j + 3 * c];      \
+        s[j] += (double)((g0 + g1) + (g2 + g3));                                            \
+        s[j + c] += (double)((g0 * (x[j] - k) + g1 * (x[j + c] - k)) +                      \
+                             (g2 * (x[j + 2 * c] - k) + g3 * (x[j + 3 * c] - k)));          \
+      }                                                                                     \
+    for (; rows > 0; rows--, x += c, g += c)                                                \
+      for (int64_t j = 0; j < c; j++) {                                                     \
+        s[j] += (double)g[j];                                                               \
+        s[j + c] += (double)(g[j] * (x[j] - (T)m[j]));                                      \
+      }                                                                                     \
   }
 NORM_STATISTICS(f32, float)
 NORM_STATISTICS(f64, double)

@@ -95,7 +95,8 @@ static pg_status forward_integers(pg_call *c) {
  */
 
 typedef struct drop_job {
-  uint64_t seed, first, limit; /* an element stays where its word >= limit */
+  uint64_t seed, first;
+  uint32_t limit; /* an element stays where its word >= limit */
   int64_t n;
   double scale, add, dropped; /* y = x scale + add where it stays, else dropped */
   const void *x;              /* contiguous, or NULL: only the mask is made */
@@ -109,18 +110,25 @@ typedef struct drop_job {
   static void drop_##S(void *arg, int64_t begin, int64_t end) {                                \
     const drop_job *j = arg;                                                                   \
     const T scale = (T)j->scale, add = (T)j->add, dropped = (T)j->dropped;                     \
-    uint32_t w[4][PG_RNG_LANES];                                                               \
+    const uint32_t limit = j->limit;                                                           \
+    uint32_t w[4][PG_RNG_LANES], u[DRAW_F32];                                                  \
     uint8_t stays[DRAW_F32];                                                                   \
     for (int64_t i = begin; i < end; i++) {                                                    \
       int64_t n = pg_min64(DRAW_F32, j->n - i * DRAW_F32);                                     \
       pg_rng_lanes(j->seed, j->first + (uint64_t)(i * PG_RNG_LANES), w);                       \
       for (int q = 0; q < PG_RNG_LANES; q++)                                                   \
-        for (int k = 0; k < 4; k++) stays[4 * q + k] = w[k][q] >= j->limit;                    \
-      if (j->mask) memcpy(j->mask + i * DRAW_F32, stays, (size_t)n);                           \
+        for (int k = 0; k < 4; k++) u[4 * q + k] = w[k][q];                                    \
+      if (j->mask) {                                                                           \
+        for (int e = 0; e < DRAW_F32; e++) stays[e] = u[e] >= limit;                           \
+        memcpy(j->mask + i * DRAW_F32, stays, (size_t)n);                                      \
+      }                                                                                        \
       if (!j->x) continue;                                                                     \
       const T *x = (const T *)j->x + i * DRAW_F32;                                             \
       T *y = (T *)j->y + i * DRAW_F32;                                                         \
-      PG_IVDEP for (int64_t e = 0; e < n; e++) y[e] = stays[e] ? x[e] * scale + add : dropped; \
+      PG_IVDEP for (int64_t e = 0; e < n; e++) {                                               \
+        T v = x[e] * scale + add;                                                              \
+        y[e] = u[e] >= limit ? v : dropped;                                                    \
+      }                                                                                        \
     }                                                                                          \
   }                                                                                            \
   static void masked_##S(int64_t n, char *const *p, const int64_t *s, const void *arg) {       \
@@ -130,7 +138,10 @@ typedef struct drop_job {
       T *y = (T *)p[0];                                                                        \
       const T *x = (const T *)p[1];                                                            \
       const uint8_t *mask = (const uint8_t *)p[2];                                             \
-      PG_IVDEP for (int64_t i = 0; i < n; i++) y[i] = mask[i] ? x[i] * scale + add : dropped;  \
+      PG_IVDEP for (int64_t i = 0; i < n; i++) {                                               \
+        T v = x[i] * scale + add;                                                              \
+        y[i] = mask[i] ? v : dropped;                                                          \
+      }                                                                                        \
       return;                                                                                  \
     }                                                                                          \
     for (int64_t i = 0; i < n; i++)                                                            \
@@ -156,7 +167,7 @@ static pg_status infer_dropout(pg_call *c) {
 
 static bool is_identity(const pg_call *c) { return !c->arg[1].i || c->arg[0].f == 0; }
 
-static uint64_t limit_of(double p) { return (uint64_t)(p * 0x1p32); }
+static uint32_t limit_of(double p) { return (uint32_t)(p * 0x1p32); } /* p < 1 */
 
 static double scale_of(double p) { return p < 1 ? 1 / (1 - p) : 0; }
 
@@ -174,6 +185,12 @@ static pg_status drop(pg_call *c, double scale, double add, double dropped) {
   if (is_identity(c)) return c->inplace ? PG_OK : pg_tensor_copy(out, x);
   bool flat = pg_is_contiguous(x) && pg_is_contiguous(out), f32 = out->dtype == PG_F32;
   if (c->recording || !flat) PG_TRY(pg_tensor_new(ctx, PG_BOOL, out->nd, out->shape, &mask));
+  if (c->arg[0].f == 1) {
+    if (mask) pg_tensor_fill(mask, 0);
+    pg_tensor_fill(out, 0);
+    c->keep[0] = mask;
+    return PG_OK;
+  }
   int64_t n = pg_numel(out);
   drop_job j = {.seed = ctx->rng.seed, .limit = limit_of(c->arg[0].f), .n = n, .scale = scale};
   j.first = pg_rng_take(&ctx->rng, (uint64_t)((n + 3) / 4));

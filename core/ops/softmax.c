@@ -3,13 +3,14 @@
 #include <math.h>
 
 #include "kernels/vmath.h"
+#include "ops/lanes.h"
 #include "ops/layout.h"
 #include "ops/reduction.h"
 
 /* --- kernels -----------------------------------------------------------------------------------
  */
 
-enum { LANES = 64, BLOCK = 256 };
+enum { BLOCK = 256 };
 
 typedef enum soft_kind { SOFTMAX, LOG_SOFTMAX, SOFTMIN } soft_kind;
 
@@ -24,45 +25,19 @@ typedef struct soft_kern {
 /* softmax: e / sum e with e = exp(x - max); log_softmax: x - max - log sum e; softmin: softmax of
  * -x. Backward: y (g - sum g y), g - exp(y) sum g. */
 #define SOFT(suffix, T)                                                                       \
-  static inline T largest_##suffix(int64_t n, const T *x) {                                   \
-    T m = -INFINITY;                                                                          \
-    int64_t i = 0;                                                                            \
-    if (n >= 2 * LANES) {                                                                     \
-      T t[LANES];                                                                             \
-      for (int64_t j = 0; j < LANES; j++) t[j] = x[j];                                        \
-      for (i = LANES; i + LANES <= n; i += LANES)                                             \
-        for (int64_t j = 0; j < LANES; j++) t[j] = x[i + j] > t[j] ? x[i + j] : t[j];         \
-      for (int64_t j = 0; j < LANES; j++) m = t[j] > m ? t[j] : m;                            \
-    }                                                                                         \
-    for (; i < n; i++) m = x[i] > m ? x[i] : m;                                               \
-    return m;                                                                                 \
-  }                                                                                           \
-  static inline double total_##suffix(int64_t n, const T *x) {                                \
-    double sum = 0;                                                                           \
-    int64_t i = 0;                                                                            \
-    if (n >= 2 * LANES) {                                                                     \
-      T t[LANES];                                                                             \
-      for (int64_t j = 0; j < LANES; j++) t[j] = x[j];                                        \
-      for (i = LANES; i + LANES <= n; i += LANES)                                             \
-        for (int64_t j = 0; j < LANES; j++) t[j] += x[i + j];                                 \
-      for (int64_t j = 0; j < LANES; j++) sum += (double)t[j];                                \
-    }                                                                                         \
-    for (; i < n; i++) sum += (double)x[i];                                                   \
-    return sum;                                                                               \
-  }                                                                                           \
   static void row_##suffix(soft_kind k, int64_t n, const T *restrict x, T *restrict y) {      \
     T sign = k == SOFTMIN ? -1 : 1;                                                           \
     if (k == SOFTMIN) {                                                                       \
       for (int64_t i = 0; i < n; i++) y[i] = -x[i];                                           \
     }                                                                                         \
-    T m = largest_##suffix(n, k == SOFTMIN ? y : x);                                          \
+    T m = lanes_max_##suffix(n, k == SOFTMIN ? y : x);                                        \
     for (int64_t i = 0; i < n; i++) y[i] = pg_exp_##suffix(sign * x[i] - m);                  \
-    double sum = total_##suffix(n, y);                                                        \
+    T sum = lanes_sum_##suffix(n, y);                                                         \
     if (k == LOG_SOFTMAX) {                                                                   \
-      T l = (T)log(sum);                                                                      \
+      T l = (T)log((double)sum);                                                              \
       for (int64_t i = 0; i < n; i++) y[i] = x[i] - m - l;                                    \
     } else {                                                                                  \
-      T f = (T)(1 / sum);                                                                     \
+      T f = 1 / sum;                                                                          \
       for (int64_t i = 0; i < n; i++) y[i] *= f;                                              \
     }                                                                                         \
   }                                                                                           \
@@ -103,12 +78,12 @@ typedef struct soft_kern {
   static void backward_row_##suffix(soft_kind k, int64_t n, const T *restrict y,              \
                                     const T *restrict g, T *restrict gx) {                    \
     if (k == LOG_SOFTMAX) {                                                                   \
-      T sum = (T)total_##suffix(n, g);                                                        \
+      T sum = lanes_sum_##suffix(n, g);                                                       \
       for (int64_t i = 0; i < n; i++) gx[i] = g[i] - pg_exp_##suffix(y[i]) * sum;             \
       return;                                                                                 \
     }                                                                                         \
     for (int64_t i = 0; i < n; i++) gx[i] = g[i] * y[i];                                      \
-    T sum = (T)total_##suffix(n, gx), sign = k == SOFTMIN ? -1 : 1;                           \
+    T sum = lanes_sum_##suffix(n, gx), sign = k == SOFTMIN ? -1 : 1;                          \
     for (int64_t i = 0; i < n; i++) gx[i] = sign * y[i] * (g[i] - sum);                       \
   }                                                                                           \
   static void backward_##suffix(soft_kind k, int64_t n, int64_t w, int64_t s, const void *py, \
