@@ -15,21 +15,34 @@ end
 --- Compiles what was typed: an expression whose values are wanted, or statements.
 -- @param text the lines so far
 -- @param env globals of the chunk
--- @return function, or nil and "incomplete" or an error message
+-- @return function, or nil, an error message and whether more lines may mend it
 function M.compile(text, env)
   local chunk = load("return " .. text, "=stdin", "t", env)
   if chunk then return chunk end
   local message
   chunk, message = load(text, "=stdin", "t", env)
   if chunk then return chunk end
-  return nil, incomplete(message) and "incomplete" or message
+  return nil, message, incomplete(message)
+end
+
+--- The part of a traceback that is the script's own: nothing where the error is on the line typed.
+local function own_trace(message)
+  local text, trace = message:match "^(.-)\nstack traceback:\n(.*)$"
+  if not text then return message end
+  local lines = {}
+  for line in trace:gmatch "[^\n]+" do
+    if line:find "in local 'protect'" then break end
+    lines[#lines + 1] = line
+  end
+  if #lines <= 2 then return text end
+  return text .. "\n" .. table.concat(lines, "\n")
 end
 
 --- Runs one complete input. protect is pcall or the command's, which Ctrl-C interrupts.
 -- @return true where it ran, else false and the message
 function M.run(chunk, protect, write)
   local results = table.pack(protect(chunk))
-  if not results[1] then return false, tostring(results[2]) end
+  if not results[1] then return false, own_trace(tostring(results[2])) end
   for i = 2, results.n do write(show.value(results[i]) .. "\n") end
   return true
 end
@@ -83,8 +96,9 @@ function M.start(lines, model_path)
       if lines.add_history then lines.add_history(line) end
     elseif text or line:match "%S" then
       text = text and text .. "\n" .. line or line
-      local chunk, message = M.compile(text:gsub("^%s*=", ""), env)
-      if chunk or message ~= "incomplete" or line == "" then
+      local source = text:gsub("^%s*=", "")
+      local chunk, message, more = M.compile(source, env)
+      if not more or line == "" then
         if lines.add_history then lines.add_history((text:gsub("%s*\n%s*", " "))) end
         text = nil
         local ok = chunk ~= nil
