@@ -1,5 +1,6 @@
--- The command: scripts, -e, --version, standard input, exit codes, the REPL over a pipe; and the module
--- in stock lua5.4. Relies on the build tree ($PERIGEE_BUILD). Sources: lua/main.c, lua/perigee/repl/.
+-- The command: scripts, -e, --version, standard input, exit codes, the REPL over a pipe; and the
+-- module in stock lua5.4. Relies on the build tree ($PERIGEE_BUILD).
+-- Sources: lua/main.c, lua/perigee/repl/.
 
 local H = require "spec.helper"
 
@@ -47,7 +48,8 @@ describe("perigee", function()
   end)
   it("keeps going line by line in the REPL", function()
     H.in_folder(function(dir)
-      local out = run(([[printf 'a = 20\na + 1\nnil .. 1\n{1, 2}\n?relu\nfor i = 1, 2 do\nprint(i * 100)\nend\n' | ]]
+      local out = run(([[printf 'a = 20\na + 1\nnil .. 1\n{1, 2}\n?relu\n]]
+        .. [[for i = 1, 2 do\nprint(i * 100)\nend\n' | ]]
         .. [[HOME=%s %s -i]]):format(dir, COMMAND))
       assert.matches("21\n", out)
       assert.matches("attempt to concatenate a nil value", out)

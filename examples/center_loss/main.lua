@@ -1,5 +1,5 @@
---- LeNets++ with center loss (Wen et al., ECCV 2016): 2-D features of digits that form tight clusters.
--- perigee examples/center_loss/main.lua [--images 20000] [--epochs 3] [--lambda 0.1] [--seed 7] [--out DIR]
+--- LeNets++ with center loss (Wen et al., ECCV 2016): 2-D features that form tight clusters.
+-- perigee main.lua [--images N] [--epochs N] [--lambda X] [--lr X] [--seed N] [--out DIR]
 -- Trains on MNIST where it is found, else on Fashion-MNIST; prints test accuracy and nearest-center
 -- accuracy; leaves features.png, loss.png, centers.npy and model.perigee in DIR.
 
@@ -7,16 +7,13 @@ local pg = require "perigee"
 local nn, optim, data, plot = pg.nn, pg.optim, pg.data, pg.plot
 
 local option = {images = 20000, epochs = 3, lambda = 0.1, lr = 0.02, seed = 7, out = "."}
-do
-  local i = 1
-  while arg and arg[i] do
-    local name = arg[i]:match "^%-%-(%w+)$"
-    if not name or option[name] == nil or not arg[i + 1] then
-      error("usage: main.lua [--images N] [--epochs N] [--lambda X] [--lr X] [--seed N] [--out DIR]")
-    end
-    option[name] = type(option[name]) == "number" and assert(tonumber(arg[i + 1]), arg[i]) or arg[i + 1]
-    i = i + 2
+for i = 1, #arg, 2 do
+  local name, value = arg[i]:match "^%-%-(%w+)$", arg[i + 1]
+  if type(option[name]) == "number" then value = math.tointeger(value) or tonumber(value) end
+  if option[name] == nil or value == nil then
+    error "usage: main.lua [--images N] [--epochs N] [--lambda X] [--lr X] [--seed N] [--out DIR]"
   end
+  option[name] = value
 end
 
 local function load_data()

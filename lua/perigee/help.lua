@@ -130,7 +130,8 @@ function M.text(name, env)
     return ("%s: %s"):format(name, text)
   end
   local near = util.suggest(last, util.sorted_keys(docs))
-  return ("Nothing is known about '%s'%s."):format(name, near and (", did you mean '%s'"):format(near) or "")
+  local hint = near and (", did you mean '%s'"):format(near) or ""
+  return ("Nothing is known about '%s'%s."):format(name, hint)
 end
 
 return M

@@ -1,5 +1,6 @@
 --- Perigee: tensors, gradients and training for Lua 5.4.
--- `local pg = require "perigee"` gives every tensor function; nn, optim, data and the other rooms load at first use.
+-- `local pg = require "perigee"` gives every tensor function; nn, optim, data and the other rooms
+-- load at first use.
 
 local core = require "perigee.core"
 local tensor = require "perigee.tensor"

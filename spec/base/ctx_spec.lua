@@ -26,7 +26,8 @@ describe("the context", function()
   it("names a level that PERIGEE_ISA can lower", function()
     assert.is_truthy(({base = true, v3 = true, v4 = true})[core.isa()])
     local lua = arg and arg[-1] or "lua5.4"
-    local pipe = io.popen(("PERIGEE_ISA=base %s -e 'io.write(require \"perigee.core\".isa())' 2>&1"):format(lua))
+    local chunk = 'io.write(require "perigee.core".isa())'
+    local pipe = io.popen(("PERIGEE_ISA=base %s -e '%s' 2>&1"):format(lua, chunk))
     local level = pipe:read "a"
     pipe:close()
     assert.is_truthy(level == "base" or level == core.isa(), level)

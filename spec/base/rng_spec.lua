@@ -5,7 +5,7 @@ local core = require "perigee.core"
 
 describe("the random stream", function()
   it("is Philox 4x32-10: the first words for counter 0 and key 0", function()
-    -- Random123's known answers: 6627e8d5 e169c58d bc57ac4c 9b00dbd8; uniforms keep the upper 24 bits
+    -- Random123's known answers: 6627e8d5 e169c58d bc57ac4c 9b00dbd8; uniforms keep 24 bits
     core.manual_seed(0)
     local u = core.ops.rand({4}):totable()
     for i, word in ipairs {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8} do

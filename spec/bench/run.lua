@@ -80,18 +80,20 @@ end
 
 local names = #option.names > 0 and option.names or case_names()
 local remote, why = peer.start(os.getenv "PERIGEE_PEER_PYTHON", HERE, core.num_threads())
-print(("processor: %s, level %s, %d threads"):format(core.processor(), core.isa(), core.num_threads()))
+print(("processor: %s, level %s, %d threads"):format(core.processor(), core.isa(),
+  core.num_threads()))
 print("peer: " .. (remote and remote.version or why))
-print(("%-24s %12s %12s %-14s %7s %9s"):format("case", "ours", "peer", "its variant", "ratio", "GF/s"))
+local ROW = "%-24s %12s %12s %-14s %7s %9s"
+print(ROW:format("case", "ours", "peer", "its variant", "ratio", "GF/s"))
 local results = {}
 for _, name in ipairs(names) do
   local r = run(name, remote)
   results[#results + 1] = r
-  print(("%-24s %12s %12s %-14s %7s %9s"):format(name, seconds_text(r.ours),
-    r.best and seconds_text(r.peers[r.best]) or "-", r.best or "-",
-    r.ratio and ("%.3f"):format(r.ratio) or "-", r.flop and ("%.0f"):format(r.flop / r.ours / 1e9) or "-"))
+  print(ROW:format(name, seconds_text(r.ours), r.best and seconds_text(r.peers[r.best]) or "-",
+    r.best or "-", r.ratio and ("%.3f"):format(r.ratio) or "-",
+    r.flop and ("%.0f"):format(r.flop / r.ours / 1e9) or "-"))
   for variant, t in pairs(r.peers) do
-    if variant ~= r.best then print(("%-24s %12s %12s %-14s"):format("", "", seconds_text(t), variant)) end
+    if variant ~= r.best then print(ROW:format("", "", seconds_text(t), variant, "", "")) end
   end
   collectgarbage()
 end

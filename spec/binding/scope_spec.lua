@@ -1,4 +1,5 @@
--- Scopes: what they free, what outlives them. Relies on spec/helper.lua. Sources: lua/binding/scope.c.
+-- Scopes: what they free, what outlives them. Relies on spec/helper.lua.
+-- Sources: lua/binding/scope.c.
 
 local H = require "spec.helper"
 local core = require "perigee.core"

@@ -1,4 +1,5 @@
--- Help texts from descriptors and from source comments. Relies on perigee. Sources: lua/perigee/help.lua.
+-- Help texts from descriptors and from source comments. Relies on perigee.
+-- Sources: lua/perigee/help.lua.
 
 local help = require "perigee.help"
 

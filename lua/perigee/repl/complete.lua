@@ -54,7 +54,8 @@ function M.words(word, env)
   local words, seen = {}, {}
   local function offer(name, item)
     if type(name) ~= "string" or seen[name] or name:sub(1, #last) ~= last then return end
-    if not name:match "^[%a_][%w_]*$" or (name:sub(1, 1) == "_" and last:sub(1, 1) ~= "_") then return end
+    if not name:match "^[%a_][%w_]*$" then return end
+    if name:sub(1, 1) == "_" and last:sub(1, 1) ~= "_" then return end
     if sep == ":" and type(item) ~= "function" then return end
     seen[name] = true
     words[#words + 1] = path .. sep .. name

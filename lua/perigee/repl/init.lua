@@ -75,8 +75,8 @@ local function session(model_path)
 end
 
 --- Reads and runs until the end of input.
--- @param lines functions of the command: read_line, protect, and where libedit is there add_history,
--- load_history, save_history, set_completion
+-- @param lines functions of the command: read_line, protect, and where libedit is there
+-- add_history, load_history, save_history, set_completion
 -- @param model_path a .perigee file to load as `model`, or nil
 function M.start(lines, model_path)
   local env, pg = session(model_path)
