@@ -41,10 +41,11 @@ void pg_node_unref(pg_node *n);
 /* Runs an op: infer, casts, outputs, forward, recording. c->op, in, arg are set; on success out[]
  * are owned by the caller, on failure nothing is. */
 pg_status pg_apply(pg_call *c);
-/* Like pg_backward for several roots; leaves are left alone and result[i] (owned, NULL where nothing
- * flows) is d roots / d input[i]. grad[i] NULL means 1. */
-pg_status pg_grad(pg_ctx *ctx, int nroot, pg_tensor *const *root, pg_tensor *const *grad, int ninput,
-                  pg_tensor *const *input, bool retain_graph, bool create_graph, pg_tensor **result);
+/* Like pg_backward for several roots; leaves are left alone and result[i] (owned, NULL where
+ * nothing flows) is d roots / d input[i]. grad[i] NULL means 1. */
+pg_status pg_grad(pg_ctx *ctx, int nroot, pg_tensor *const *root, pg_tensor *const *grad,
+                  int ninput, pg_tensor *const *input, bool retain_graph, bool create_graph,
+                  pg_tensor **result);
 /* Prepares c for op: no inputs, defaults in arg. */
 void pg_call_init(pg_call *c, pg_ctx *ctx, const pg_op *op);
 

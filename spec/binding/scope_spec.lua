@@ -55,7 +55,7 @@ describe("a scope", function()
       local y = core.ops.zeros({1000}) -- luacheck: ignore
       error "out"
     end)
-    for _ = 1, 2 do
+    for _ = 1, 2 do -- luacheck: ignore 512
       local _ <close> = core.scope()
       local y = core.ops.zeros({1000}) -- luacheck: ignore
       break
