@@ -24,21 +24,21 @@ static inline void pg_rng_round(uint32_t *c0, uint32_t *c1, uint32_t *c2, uint32
   *c2 = n2;
 }
 
-enum { PG_RNG_ROUNDS = 10, PG_RNG_LANES = 16 };
+enum { PG_RNG_ROUNDS = 10, PG_RNG_LANES = 32 };
 #define PG_RNG_KEY0 0x9E3779B9u
 #define PG_RNG_KEY1 0xBB67AE85u
 
-/* Blocks i .. i + 15 at once, as vector code: w[k][j] is word k of block i + j. */
+/* Blocks i .. i + 31 at once, as vector code: w[k][j] is word k of block i + j. */
 static inline void pg_rng_lanes(uint64_t seed, uint64_t i, uint32_t w[4][PG_RNG_LANES]) {
+  uint32_t *restrict c0 = w[0], *restrict c1 = w[1], *restrict c2 = w[2], *restrict c3 = w[3];
   for (uint32_t j = 0; j < PG_RNG_LANES; j++) {
-    w[0][j] = (uint32_t)(i + j);
-    w[1][j] = (uint32_t)((i + j) >> 32);
-    w[2][j] = w[3][j] = 0;
+    c0[j] = (uint32_t)(i + j);
+    c1[j] = (uint32_t)((i + j) >> 32);
+    c2[j] = c3[j] = 0;
   }
   uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
   for (int round = 0; round < PG_RNG_ROUNDS; round++) {
-    for (int j = 0; j < PG_RNG_LANES; j++)
-      pg_rng_round(&w[0][j], &w[1][j], &w[2][j], &w[3][j], k0, k1);
+    for (int j = 0; j < PG_RNG_LANES; j++) pg_rng_round(c0 + j, c1 + j, c2 + j, c3 + j, k0, k1);
     k0 += PG_RNG_KEY0;
     k1 += PG_RNG_KEY1;
   }

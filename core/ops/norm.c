@@ -15,96 +15,104 @@ typedef struct row_job {
   const void *x, *g, *weight, *bias;
   void *y;             /* the result, or the gradient of x; may be NULL in backward */
   double *mean, *rstd; /* per row */
-  double *part; /* backward: sums of g and g xhat: layer: 2 n a piece of rows; group: 2 a block */
+  double *part; /* backward: sums of g and g xhat. Group: 2 a block; layer: 2 n a piece of rows, and
+                   room for those of 8 rows */
 } row_job;
 
-#define ROWS(S, T)                                                                               \
-  static void forward_##S(void *arg, int64_t begin, int64_t end) {                               \
-    const row_job *j = arg;                                                                      \
-    const T *restrict w = j->weight, *restrict b = j->bias;                                      \
-    for (int64_t r = begin; r < end; r++) {                                                      \
-      const T *restrict x = (const T *)j->x + r * j->n;                                          \
-      T *restrict y = (T *)j->y + r * j->n;                                                      \
-      double s[2], mean = 0;                                                                     \
-      if (j->centered) {                                                                         \
-        norm_sums_##S(j->n, x, 0, s);                                                            \
-        mean = s[0] / (double)j->n;                                                              \
-      }                                                                                          \
-      norm_sums_##S(j->n, x, (T)mean, s);                                                        \
-      double off = j->centered ? s[0] / (double)j->n : 0, var = s[1] / (double)j->n - off * off; \
-      double rstd = 1 / sqrt((var < 0 ? 0 : var) + j->eps);                                      \
-      mean = j->centered ? (double)(T)mean + off : 0;                                            \
-      j->mean[r] = mean;                                                                         \
-      j->rstd[r] = rstd;                                                                         \
-      const T m = (T)mean, f = (T)rstd;                                                          \
-      if (!j->groups) {                                                                          \
-        if (w && b)                                                                              \
-          for (int64_t i = 0; i < j->n; i++) y[i] = (x[i] - m) * f * w[i] + b[i];                \
-        else if (w)                                                                              \
-          for (int64_t i = 0; i < j->n; i++) y[i] = (x[i] - m) * f * w[i];                       \
-        else                                                                                     \
-          for (int64_t i = 0; i < j->n; i++) y[i] = (x[i] - m) * f + (b ? b[i] : 0);             \
-        continue;                                                                                \
-      }                                                                                          \
-      for (int64_t k = 0; k < j->blocks; k++) {                                                  \
-        int64_t channel = r % j->groups * j->blocks + k;                                         \
-        const T a = f * (w ? w[channel] : 1), d = b ? b[channel] : 0;                            \
-        for (int64_t i = k * j->block; i < (k + 1) * j->block; i++) y[i] = (x[i] - m) * a + d;   \
-      }                                                                                          \
-    }                                                                                            \
-  }                                                                                              \
-  /* With h = g weight: d x = rstd (h - mean(h) - xhat mean(h xhat)). */                         \
-  static void backward_row_##S(const row_job *j, int64_t r, double *restrict sum) {              \
-    const T *restrict w = j->weight;                                                             \
-    const T *restrict x = (const T *)j->x + r * j->n, *restrict g = (const T *)j->g + r * j->n;  \
-    T *restrict y = j->y ? (T *)j->y + r * j->n : NULL;                                          \
-    const T m = (T)j->mean[r], f = (T)j->rstd[r];                                                \
-    double a = 0, b = 0, s[2];                                                                   \
-    for (int64_t k = 0; k < j->blocks && j->groups; k++) {                                       \
-      norm_products_##S(j->block, g + k * j->block, x + k * j->block, m, s);                     \
-      double v = w ? (double)w[r % j->groups * j->blocks + k] : 1;                               \
-      a += v * s[0];                                                                             \
-      b += v * s[1] * j->rstd[r];                                                                \
-      sum[2 * k] = s[0];                                                                         \
-      sum[2 * k + 1] = s[1] * j->rstd[r];                                                        \
-    }                                                                                            \
-    if (!j->groups) {                                                                            \
-      for (int64_t i = 0; i < j->n; i++) {                                                       \
-        sum[i] += (double)g[i];                                                                  \
-        sum[j->n + i] += (double)(g[i] * (x[i] - m) * f);                                        \
-      }                                                                                          \
-      if (!y) return;                                                                            \
-      if (w)                                                                                     \
-        for (int64_t i = 0; i < j->n; i++) y[i] = g[i] * w[i];                                   \
-      norm_products_##S(j->n, w ? y : g, x, m, s);                                               \
-      a = s[0];                                                                                  \
-      b = s[1] * j->rstd[r];                                                                     \
-    }                                                                                            \
-    if (!y) return;                                                                              \
-    const T p = j->centered ? (T)(a / (double)j->n) : 0, q = (T)(b / (double)j->n) * f;          \
-    if (!j->groups) {                                                                            \
-      if (w)                                                                                     \
-        for (int64_t i = 0; i < j->n; i++) y[i] = f * (y[i] - p - (x[i] - m) * q);               \
-      else                                                                                       \
-        for (int64_t i = 0; i < j->n; i++) y[i] = f * (g[i] - p - (x[i] - m) * q);               \
-      return;                                                                                    \
-    }                                                                                            \
-    for (int64_t k = 0; k < j->blocks; k++) {                                                    \
-      const T v = w ? w[r % j->groups * j->blocks + k] : 1;                                      \
-      for (int64_t i = k * j->block; i < (k + 1) * j->block; i++)                                \
-        y[i] = f * (g[i] * v - p - (x[i] - m) * q);                                              \
-    }                                                                                            \
-  }                                                                                              \
-  static void backward_##S(void *arg, int64_t begin, int64_t end) {                              \
-    const row_job *j = arg;                                                                      \
-    for (int64_t u = begin; u < end; u++) {                                                      \
-      double *sum = j->part + u * 2 * (j->groups ? j->piece * j->blocks : j->n);                 \
-      if (!j->groups) memset(sum, 0, sizeof *sum * 2 * (size_t)j->n);                            \
-      for (int64_t r = u * j->piece; r < pg_min64(j->rows, (u + 1) * j->piece); r++) {           \
-        backward_row_##S(j, r, sum);                                                             \
-        if (j->groups) sum += 2 * j->blocks;                                                     \
-      }                                                                                          \
-    }                                                                                            \
+#define ROWS(S, T)                                                                                \
+  static void forward_##S(void *arg, int64_t begin, int64_t end) {                                \
+    const row_job *j = arg;                                                                       \
+    const T *restrict w = j->weight, *restrict b = j->bias;                                       \
+    for (int64_t r = begin; r < end; r++) {                                                       \
+      const T *restrict x = (const T *)j->x + r * j->n;                                           \
+      T *restrict y = (T *)j->y + r * j->n;                                                       \
+      double s[2], mean = 0;                                                                      \
+      if (j->centered) {                                                                          \
+        norm_sums_##S(j->n, x, 0, s);                                                             \
+        mean = s[0] / (double)j->n;                                                               \
+      }                                                                                           \
+      norm_sums_##S(j->n, x, (T)mean, s);                                                         \
+      double off = j->centered ? s[0] / (double)j->n : 0, var = s[1] / (double)j->n - off * off;  \
+      double rstd = 1 / sqrt((var < 0 ? 0 : var) + j->eps);                                       \
+      mean = j->centered ? (double)(T)mean + off : 0;                                             \
+      j->mean[r] = mean;                                                                          \
+      j->rstd[r] = rstd;                                                                          \
+      const T m = (T)mean, f = (T)rstd;                                                           \
+      if (!j->groups) {                                                                           \
+        if (w && b)                                                                               \
+          for (int64_t i = 0; i < j->n; i++) y[i] = (x[i] - m) * f * w[i] + b[i];                 \
+        else if (w)                                                                               \
+          for (int64_t i = 0; i < j->n; i++) y[i] = (x[i] - m) * f * w[i];                        \
+        else                                                                                      \
+          for (int64_t i = 0; i < j->n; i++) y[i] = (x[i] - m) * f + (b ? b[i] : 0);              \
+        continue;                                                                                 \
+      }                                                                                           \
+      for (int64_t k = 0; k < j->blocks; k++) {                                                   \
+        int64_t channel = r % j->groups * j->blocks + k;                                          \
+        const T a = f * (w ? w[channel] : 1), d = b ? b[channel] : 0;                             \
+        for (int64_t i = k * j->block; i < (k + 1) * j->block; i++) y[i] = (x[i] - m) * a + d;    \
+      }                                                                                           \
+    }                                                                                             \
+  }                                                                                               \
+  /* With h = g weight: d x = rstd (h - mean(h) - xhat mean(h xhat)). */                          \
+  static void backward_row_##S(const row_job *j, int64_t r, double *restrict sum,                 \
+                               T *restrict few) {                                                 \
+    const T *restrict w = j->weight;                                                              \
+    const T *restrict x = (const T *)j->x + r * j->n, *restrict g = (const T *)j->g + r * j->n;   \
+    T *restrict y = j->y ? (T *)j->y + r * j->n : NULL;                                           \
+    const T m = (T)j->mean[r], f = (T)j->rstd[r];                                                 \
+    double a = 0, b = 0, s[2];                                                                    \
+    for (int64_t k = 0; k < j->blocks && j->groups; k++) {                                        \
+      norm_products_##S(j->block, g + k * j->block, x + k * j->block, m, s);                      \
+      double v = w ? (double)w[r % j->groups * j->blocks + k] : 1;                                \
+      a += v * s[0];                                                                              \
+      b += v * s[1] * j->rstd[r];                                                                 \
+      sum[2 * k] = s[0];                                                                          \
+      sum[2 * k + 1] = s[1] * j->rstd[r];                                                         \
+    }                                                                                             \
+    if (!j->groups) {                                                                             \
+      for (int64_t i = 0; i < j->n; i++) {                                                        \
+        few[i] += g[i];                                                                           \
+        few[j->n + i] += g[i] * (x[i] - m) * f;                                                   \
+      }                                                                                           \
+      if (!y) return;                                                                             \
+      if (w)                                                                                      \
+        for (int64_t i = 0; i < j->n; i++) y[i] = g[i] * w[i];                                    \
+      norm_products_##S(j->n, w ? y : g, x, m, s);                                                \
+      a = s[0];                                                                                   \
+      b = s[1] * j->rstd[r];                                                                      \
+    }                                                                                             \
+    if (!y) return;                                                                               \
+    const T p = j->centered ? (T)(a / (double)j->n) : 0, q = (T)(b / (double)j->n) * f;           \
+    if (!j->groups) {                                                                             \
+      if (w)                                                                                      \
+        for (int64_t i = 0; i < j->n; i++) y[i] = f * (y[i] - p - (x[i] - m) * q);                \
+      else                                                                                        \
+        for (int64_t i = 0; i < j->n; i++) y[i] = f * (g[i] - p - (x[i] - m) * q);                \
+      return;                                                                                     \
+    }                                                                                             \
+    for (int64_t k = 0; k < j->blocks; k++) {                                                     \
+      const T v = w ? w[r % j->groups * j->blocks + k] : 1;                                       \
+      for (int64_t i = k * j->block; i < (k + 1) * j->block; i++)                                 \
+        y[i] = f * (g[i] * v - p - (x[i] - m) * q);                                               \
+    }                                                                                             \
+  }                                                                                               \
+  static void backward_##S(void *arg, int64_t begin, int64_t end) {                               \
+    const row_job *j = arg;                                                                       \
+    int64_t n = 2 * j->n;                                                                         \
+    for (int64_t u = begin; u < end; u++) {                                                       \
+      int64_t r = u * j->piece, last = pg_min64(j->rows, r + j->piece);                           \
+      double *restrict sum = j->part + (j->groups ? 2 * j->blocks * r : 2 * n * u);               \
+      T *restrict few = (T *)(sum + n);                                                           \
+      for (; r < last && j->groups; r++, sum += 2 * j->blocks) backward_row_##S(j, r, sum, NULL); \
+      if (j->groups) continue;                                                                    \
+      for (int64_t i = 0; i < n; i++) sum[i] = 0;                                                 \
+      while (r < last) {                                                                          \
+        for (int64_t i = 0; i < n; i++) few[i] = 0;                                               \
+        for (int k = 0; k < 8 && r < last; k++) backward_row_##S(j, r++, sum, few);               \
+        for (int64_t i = 0; i < n; i++) sum[i] += (double)few[i];                                 \
+      }                                                                                           \
+    }                                                                                             \
   }
 ROWS(f32, float)
 ROWS(f64, double)
@@ -166,7 +174,7 @@ static pg_status give_sums(pg_call *c, const row_job *j, int at, int which) {
       for (int64_t r = i / j->blocks; r < j->rows; r += j->groups)
         sum += j->part[2 * (r * j->blocks + i % j->blocks) + which];
     else
-      for (int64_t u = 0; u < units; u++) sum += j->part[(2 * u + which) * j->n + i];
+      for (int64_t u = 0; u < units; u++) sum += j->part[(4 * u + which) * j->n + i];
     pg_put_f64(t, i, sum);
   }
   c->gin[at] = t;
@@ -181,7 +189,7 @@ static pg_status row_backward(pg_call *c, const row_op *o) {
   j.block = o->blocks ? o->n / o->blocks : 0;
   j.piece = pg_max64(1, pg_max64(NORM_PIECE / pg_max64(1, o->n), (o->rows + 63) / 64));
   int64_t units = (o->rows + j.piece - 1) / j.piece;
-  size_t bytes = sizeof(double) * 2 * (size_t)(o->groups ? o->rows * o->blocks : units * o->n);
+  size_t bytes = sizeof(double) * 2 * (size_t)(o->groups ? o->rows * o->blocks : 2 * units * o->n);
   pg_status s = pg__contiguous(ctx, c->in[0], &x);
   if (s == PG_OK && c->in[o->weight]) s = pg__contiguous(ctx, c->in[o->weight], &w);
   if (s == PG_OK) s = pg__contiguous(ctx, c->gout[0], &g);
