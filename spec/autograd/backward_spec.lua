@@ -3,7 +3,6 @@
 
 local H = require "spec.helper"
 local core = require "perigee.core"
-local ops = core.ops
 
 local function leaf(v) return core.tensor(v, {requires_grad = true}) end
 
