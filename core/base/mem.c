@@ -48,6 +48,9 @@ pg_status pg_alloc(pg_ctx *ctx, size_t bytes, void **out) {
     return pg_fail(ctx, PG_ENOMEM, "out of memory (%zu bytes)", bytes);
   }
   if (bytes > (size_t)1 << 46) return pg_fail(ctx, PG_ENOMEM, "out of memory (%zu bytes)", bytes);
+  if (m->limit && m->live + bytes > m->limit)
+    return pg_fail(ctx, PG_ENOMEM, "out of memory (%zu bytes more than the limit of %zu)", bytes,
+                   m->limit);
   size_t block;
   int c = class_of(bytes, &block);
   void *p = m->free_list[c];

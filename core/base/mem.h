@@ -16,6 +16,7 @@ typedef struct pg_mem {
   uint64_t system;        /* calls that reached the system's allocator */
   int64_t fail_after;     /* < 0: never; 0: the next allocation fails, and every later one while it
                              stays 0 */
+  size_t limit;           /* live bytes that no allocation may pass; 0: none */
   bool fail_once;         /* after the failure, allocate again */
   bool no_cache;
 } pg_mem;

@@ -119,6 +119,15 @@ static int l_trim(lua_State *L) {
   return 0;
 }
 
+/* memory_limit(n) -> the limit before: no allocation may bring the live bytes over n. 0: off. */
+static int l_memory_limit(lua_State *L) {
+  pg_mem *m = &pgl_ctx(L)->mem;
+  lua_Integer n = luaL_checkinteger(L, 1);
+  lua_pushinteger(L, (lua_Integer)m->limit);
+  m->limit = n > 0 ? (size_t)n : 0;
+  return 1;
+}
+
 /* fail_after(n): the n-th allocation from now fails, once. n < 1: off. */
 static int l_fail_after(lua_State *L) {
   pgl_state *st = pgl_state_of(L);
@@ -174,6 +183,7 @@ __attribute__((visibility("default"))) int luaopen_perigee_core(lua_State *L) {
                                        {"memory", l_memory},
                                        {"trim", l_trim},
                                        {"fail_after", l_fail_after},
+                                       {"memory_limit", l_memory_limit},
                                        {"isatty", l_isatty},
                                        {"term_width", l_term_width},
                                        {"version", l_version},

@@ -202,6 +202,17 @@ describe("a hostile file", function()
       assert.is_true(#message > 10, ("edit %d: %s"):format(i, message))
     end
   end)
+  it("that asks for more memory than its tensors account for", function()
+    local message = tampered(nn.Sequential {nn.Linear(3, 2)}, function(d)
+      for _, entry in ipairs(d.modules) do
+        if entry.class == "Linear" then
+          entry.args.l[1].m.in_features, entry.args.l[1].m.out_features = 100000, 100000
+        end
+      end
+    end)
+    assert.matches("out of memory", message)
+    assert.equal(0, core.memory_limit(0))
+  end)
   it("cut short at any byte", function()
     H.in_folder(function(folder)
       local path = folder .. "/m.perigee"

@@ -20,6 +20,10 @@ local M = {}
 
 local NOTE, FORMAT, VERSION = "perigee", "perigee.model", 1
 local DEPTH = 60
+-- What a file's modules may take beside twice its tensors: a few words in a hostile file cannot ask
+-- for all memory there is.
+local ROOM = 16 << 20
+local BYTES = {float32 = 4, float64 = 8, bfloat16 = 2, int64 = 8, uint8 = 1, bool = 1}
 
 local function is_plain(value) return type(value) == "table" and getmetatable(value) == nil end
 
@@ -416,7 +420,10 @@ function M.read(path)
   end
   local description, message = core.io.json_decode(notes[NOTE])
   if not description then return nil, ("%s: %s"):format(path, message) end
+  local bytes = 0
+  for _, tensor in pairs(tensors) do bytes = bytes + tensor:numel() * BYTES[tensor.dtype] end
   local rng = core.rng_state()
+  local limit = core.memory_limit(core.memory().live + 2 * bytes + ROOM)
   local ok, root, rest = pcall(function()
     local module, modules = M.build(description)
     local own, others = {}, {}
@@ -433,6 +440,7 @@ function M.read(path)
     restore_training(module, description.training)
     return module, others
   end)
+  core.memory_limit(limit)
   core.set_rng_state(rng)
   if not ok then return nil, ("%s: %s"):format(path, blame.strip(tostring(root))) end
   return root, rest, notes
