@@ -159,6 +159,13 @@ describe("layers", function()
     H.raises(function() return nn.Conv2D end, "did you mean 'Conv2d'")
   end)
 
+  it("blame the script's line and name the layer", function()
+    local net = nn.Sequential {nn.Linear(3, 4), nn.Linear(5, 2, {name = "last"})}
+    local ok, message = pcall(function() return (net(pg.ones(2, 3))) end)
+    assert.is_false(ok)
+    assert.matches("^%S*layers_spec%.lua:%d+: linear: .*%(in layer Linear 'last'%)$", message)
+  end)
+
   it("leave nothing behind when an allocation fails", function()
     for _, make in ipairs {
       function() return nn.Conv2d(2, 3, 3) end, function() return nn.BatchNorm2d(4) end,

@@ -39,7 +39,20 @@ function Layer:init(...)
 end
 
 local layer_forward = core.layer_forward
-function Layer:forward(...) return layer_forward(self._handle, ...) end
+
+--- Results of a forward, or its error on the script's line, with the layer's name where it has one.
+local function finish(self, ok, first, ...)
+  if ok then return first, ... end
+  if type(first) ~= "string" then error(first, 0) end
+  local name = rawget(self, "_name")
+  if name then
+    first = first:gsub("%(in layer " .. self.class_name .. "%)$",
+      function() return ("(in layer %s '%s')"):format(self.class_name, name) end)
+  end
+  error(blame.where() .. first, 0)
+end
+
+function Layer:forward(...) return finish(self, pcall(layer_forward, self._handle, ...)) end
 
 --- A parameter is always the same value; a buffer is asked for, because C may bring it up to date.
 local function slot_value(self, slot)
