@@ -6,7 +6,7 @@
 local pg = require "perigee"
 local nn, optim, data, plot = pg.nn, pg.optim, pg.data, pg.plot
 
-local option = {images = 20000, epochs = 3, lambda = 0.1, lr = 0.02, seed = 7, out = "."}
+local option = {images = 20000, epochs = 3, lambda = 0.1, lr = 1e-3, seed = 7, out = "."}
 for i = 1, #arg, 2 do
   local name, value = arg[i]:match "^%-%-(%w+)$", arg[i + 1]
   if type(option[name]) == "number" then value = math.tointeger(value) or tonumber(value) end
@@ -45,7 +45,7 @@ local center = nn.CenterLoss(10, 2, {alpha = 0.5})(feature, label)
 local model = nn.Model({image, label}, {logits, center})
 model:summary()
 model:compile {
-  optimizer = optim.SGD {lr = option.lr, momentum = 0.9, weight_decay = 5e-4},
+  optimizer = optim.Adam {lr = option.lr}, -- SGD takes an epoch to leave the plateau of 2-D features
   loss = {logits = "cross_entropy", centerloss = "zero"},
   loss_weights = {centerloss = option.lambda},
   metrics = {logits = "accuracy"},
@@ -58,7 +58,7 @@ local history = model:fit(train, {
   seed = option.seed,
   callbacks = {
     pg.callbacks.LearningRateScheduler(function(epoch)
-      return option.lr * (epoch < option.epochs and 1 or 0.3)
+      return option.lr * (epoch < option.epochs and 1 or 0.2)
     end),
     pg.callbacks.LambdaCallback {
       on_batch_end = function(_, logs)
