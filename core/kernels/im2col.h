@@ -6,8 +6,12 @@
 #include "kernels/level.h"
 #include "kernels/onednn.h"
 
-/* col[r - begin][ky][kx][c]: the patch of output pixel r, for the channels of one group; zeros
- * where it leaves the image. x: channels last; pixels are numbered (image * oh + y) * ow + x. */
+/* Below, t numbers the taps of the kernel: (kz * height + ky) * width + kx, and r the output
+ * pixels:
+ * ((image * depth + z) * height + y) * width + x. A patch has taps * ic / groups elements. */
+
+/* col[r - begin][t][c]: the patch of output pixel r, for the channels of one group; zeros where it
+ * leaves the image. x: channels last. */
 void PG_AT(pgk_im2col_f32)(const pgk_conv *s, const float *x, int64_t group, int64_t begin,
                            int64_t end, float *col);
 void PG_AT(pgk_im2col_f64)(const pgk_conv *s, const double *x, int64_t group, int64_t begin,
@@ -17,7 +21,7 @@ void PG_AT(pgk_col2im_f32)(const pgk_conv *s, const float *col, int64_t group, i
                            int64_t end, float *x);
 void PG_AT(pgk_col2im_f64)(const pgk_conv *s, const double *col, int64_t group, int64_t begin,
                            int64_t end, double *x);
-/* to[o][ky][kx][i] = from[o][i][ky][kx], or back. */
+/* to[o][t][i] = from[o][i][t], or back. */
 void PG_AT(pgk_weight_in_f32)(const pgk_conv *s, const float *from, float *to);
 void PG_AT(pgk_weight_in_f64)(const pgk_conv *s, const double *from, double *to);
 void PG_AT(pgk_weight_out_f32)(const pgk_conv *s, const float *from, float *to);

@@ -73,20 +73,25 @@ enum { SRC, WEIGHT, BIAS, DST, NMEM };
 
 /* One primitive for one shape. The weight lies in the layout that the primitive likes best,
  * `inner`; the user's is `mem[WEIGHT]`, and `reorder` goes from one to the other (none where they
- * are the same). */
+ * are the same). status: why there is no primitive. */
 typedef struct entry {
   struct entry *next;
   pgk_conv shape;
   direction dir;
   bool bias;
+  dnnl_status_t status;
   dnnl_primitive_t primitive, reorder;
-  dnnl_memory_t mem[NMEM], inner, scratch;
-  void *inner_data;
-  size_t scratch_bytes, reorder_scratch_bytes;
-  dnnl_memory_t reorder_scratch;
+  dnnl_memory_t mem[NMEM], inner, scratch, reorder_scratch;
+  size_t inner_bytes, scratch_bytes, reorder_scratch_bytes;
 } entry;
 
-enum { BUCKETS = 256 };
+/* Memory that a primitive needs while it runs. */
+typedef struct block {
+  void *data;
+  size_t bytes;
+} block;
+
+enum { BUCKETS = 256, MOST_ENTRIES = 1024 };
 
 struct pgk_dnn {
   library lib;
@@ -94,8 +99,8 @@ struct pgk_dnn {
   dnnl_stream_t stream;
   dnnl_primitive_attr_t attr;
   entry *bucket[BUCKETS];
-  void *scratch;
-  size_t scratch_bytes;
+  int entries;
+  block scratch, inner;
   char version[48];
 };
 
@@ -144,22 +149,27 @@ static void entry_free(pgk_dnn *d, entry *e) {
   if (e->inner) l->dnnl_memory_destroy(e->inner);
   if (e->scratch) l->dnnl_memory_destroy(e->scratch);
   if (e->reorder_scratch) l->dnnl_memory_destroy(e->reorder_scratch);
-  free(e->inner_data);
   free(e);
 }
 
-void pgk_dnn_free(pgk_dnn *d) {
-  if (!d) return;
+static void entries_free(pgk_dnn *d) {
   for (int i = 0; i < BUCKETS; i++)
     while (d->bucket[i]) {
       entry *next = d->bucket[i]->next;
       entry_free(d, d->bucket[i]);
       d->bucket[i] = next;
     }
+  d->entries = 0;
+}
+
+void pgk_dnn_free(pgk_dnn *d) {
+  if (!d) return;
+  entries_free(d);
   if (d->attr) d->lib.dnnl_primitive_attr_destroy(d->attr);
   if (d->stream) d->lib.dnnl_stream_destroy(d->stream);
   if (d->engine) d->lib.dnnl_engine_destroy(d->engine);
-  free(d->scratch);
+  free(d->scratch.data);
+  free(d->inner.data);
   free(d);
 }
 
@@ -190,26 +200,42 @@ static void md_drop(library *l, md *m) {
 /* The descriptors of one convolution: the user's, and the weight in whatever layout the primitive
  * likes. */
 typedef struct descriptors {
-  md mem[NMEM], any_weight;
+  md mem[NMEM], any_weight, hint_weight; /* hint_weight: that of the forward pass */
   bool bias;
 } descriptors;
+
+static bool is_deep(const pgk_conv *s) {
+  return s->in[0] != 1 || s->kernel[0] != 1 || s->out[0] != 1 || s->before[0] || s->after[0];
+}
 
 static dnnl_status_t describe(library *l, const pgk_conv *s, direction dir, bool bias,
                               descriptors *d) {
   dnnl_data_type_t type = s->bf16 ? dnnl_bf16 : dnnl_f32;
   dnnl_data_type_t weight_type = dir == BACKWARD_WEIGHT ? dnnl_f32 : type;
-  int64_t src[4] = {s->n, s->ic, s->ih, s->iw}, dst[4] = {s->n, s->oc, s->oh, s->ow};
-  int64_t weight[5] = {s->groups, s->oc / s->groups, s->ic / s->groups, s->kh, s->kw};
-  bool grouped = s->groups > 1;
+  const bool deep = is_deep(s), grouped = s->groups > 1;
+  const int nd = deep ? 5 : 4, skip = 5 - nd;
+  int64_t src[5] = {0}, dst[5] = {0};
+  int64_t weight[6] = {s->groups, s->oc / s->groups, s->ic / s->groups};
+  src[0] = dst[0] = s->n;
+  src[1] = s->ic;
+  dst[1] = s->oc;
+  for (int i = skip; i < 3; i++) {
+    src[2 + i - skip] = s->in[i];
+    dst[2 + i - skip] = s->out[i];
+    weight[3 + i - skip] = s->kernel[i];
+  }
+  const dnnl_format_tag_t image = deep ? dnnl_ndhwc : dnnl_nhwc;
+  const dnnl_format_tag_t plain =
+      deep ? (grouped ? dnnl_goidhw : dnnl_oidhw) : (grouped ? dnnl_goihw : dnnl_oihw);
   const int64_t *w = grouped ? weight : weight + 1;
-  int nw = grouped ? 5 : 4;
+  const int nw = grouped ? nd + 1 : nd;
   memset(d, 0, sizeof *d);
   d->bias = bias;
-  dnnl_status_t r = md_make(l, &d->mem[SRC], 4, src, type, dnnl_nhwc);
-  if (r == dnnl_success) r = md_make(l, &d->mem[DST], 4, dst, type, dnnl_nhwc);
-  if (r == dnnl_success)
-    r = md_make(l, &d->mem[WEIGHT], nw, w, weight_type, grouped ? dnnl_goihw : dnnl_oihw);
+  dnnl_status_t r = md_make(l, &d->mem[SRC], nd, src, type, image);
+  if (r == dnnl_success) r = md_make(l, &d->mem[DST], nd, dst, type, image);
+  if (r == dnnl_success) r = md_make(l, &d->mem[WEIGHT], nw, w, weight_type, plain);
   if (r == dnnl_success) r = md_make(l, &d->any_weight, nw, w, weight_type, dnnl_format_tag_any);
+  if (r == dnnl_success) r = md_make(l, &d->hint_weight, nw, w, type, dnnl_format_tag_any);
   if (r == dnnl_success && bias) r = md_make(l, &d->mem[BIAS], 1, &s->oc, dnnl_f32, dnnl_a);
   return r;
 }
@@ -217,14 +243,19 @@ static dnnl_status_t describe(library *l, const pgk_conv *s, direction dir, bool
 static void descriptors_drop(library *l, descriptors *d) {
   for (int i = 0; i < NMEM; i++) md_drop(l, &d->mem[i]);
   md_drop(l, &d->any_weight);
+  md_drop(l, &d->hint_weight);
 }
 
 static dnnl_status_t primitive_desc(pgk_dnn *p, const pgk_conv *s, direction dir, descriptors *d,
                                     dnnl_primitive_desc_t *out) {
   library *l = &p->lib;
-  dnnl_dims_t stride = {s->stride[0], s->stride[1]};
-  dnnl_dims_t dilation = {s->dilation[0] - 1, s->dilation[1] - 1};
-  dnnl_dims_t before = {s->pad[0], s->pad[1]}, after = {s->pad[2], s->pad[3]};
+  dnnl_dims_t stride = {0}, dilation = {0}, before = {0}, after = {0};
+  for (int i = is_deep(s) ? 0 : 1, at = 0; i < 3; i++, at++) {
+    stride[at] = s->stride[i];
+    dilation[at] = s->dilation[i] - 1;
+    before[at] = s->before[i];
+    after[at] = s->after[i];
+  }
   dnnl_alg_kind_t direct = dnnl_convolution_direct;
 #if V3
   cmd bias = d->bias ? d->mem[BIAS] : NULL;
@@ -234,7 +265,7 @@ static dnnl_status_t primitive_desc(pgk_dnn *p, const pgk_conv *s, direction dir
         d->mem[DST], stride, dilation, before, after, p->attr);
   dnnl_primitive_desc_t hint;
   dnnl_status_t r = l->dnnl_convolution_forward_primitive_desc_create(
-      &hint, p->engine, dnnl_forward_training, direct, d->mem[SRC], d->any_weight, bias,
+      &hint, p->engine, dnnl_forward_training, direct, d->mem[SRC], d->hint_weight, bias,
       d->mem[DST], stride, dilation, before, after, p->attr);
   if (r != dnnl_success) return r;
   r = dir == BACKWARD_DATA ? l->dnnl_convolution_backward_data_primitive_desc_create(
@@ -249,7 +280,7 @@ static dnnl_status_t primitive_desc(pgk_dnn *p, const pgk_conv *s, direction dir
   const dnnl_memory_desc_t *bias = d->bias ? &d->mem[BIAS] : NULL;
   dnnl_convolution_desc_t forward, c;
   dnnl_status_t r = l->dnnl_dilated_convolution_forward_desc_init(
-      &forward, dnnl_forward_training, direct, &d->mem[SRC], &d->any_weight, bias, &d->mem[DST],
+      &forward, dnnl_forward_training, direct, &d->mem[SRC], &d->hint_weight, bias, &d->mem[DST],
       stride, dilation, before, after);
   if (r != dnnl_success) return r;
   dnnl_primitive_desc_t hint = NULL;
@@ -286,10 +317,8 @@ static dnnl_status_t finish(pgk_dnn *p, dnnl_primitive_desc_t pd, dnnl_primitive
 static dnnl_status_t make_inner(pgk_dnn *p, entry *e, cmd inner, cmd user) {
   library *l = &p->lib;
   if (l->dnnl_memory_desc_equal(inner, user)) return dnnl_success;
-  size_t bytes = l->dnnl_memory_desc_get_size(inner);
-  e->inner_data = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
-  if (!e->inner_data) return dnnl_out_of_memory;
-  dnnl_status_t r = l->dnnl_memory_create(&e->inner, inner, p->engine, e->inner_data);
+  e->inner_bytes = l->dnnl_memory_desc_get_size(inner);
+  dnnl_status_t r = l->dnnl_memory_create(&e->inner, inner, p->engine, DNNL_MEMORY_NONE);
   if (r != dnnl_success) return r;
   dnnl_primitive_desc_t pd;
   bool out = e->dir == BACKWARD_WEIGHT;
@@ -299,14 +328,12 @@ static dnnl_status_t make_inner(pgk_dnn *p, entry *e, cmd inner, cmd user) {
   return finish(p, pd, &e->reorder, &e->reorder_scratch, &e->reorder_scratch_bytes);
 }
 
-static dnnl_status_t entry_make(pgk_dnn *p, const pgk_conv *s, direction dir, bool bias,
-                                entry **out) {
+/* Fills e, whose shape, dir and bias are set. */
+static dnnl_status_t entry_make(pgk_dnn *p, entry *e) {
   library *l = &p->lib;
-  entry *e = calloc(1, sizeof *e);
-  if (!e) return dnnl_out_of_memory;
-  e->shape = *s;
-  e->dir = dir;
-  e->bias = bias;
+  const pgk_conv *s = &e->shape;
+  const direction dir = e->dir;
+  const bool bias = e->bias;
   descriptors d;
   dnnl_primitive_desc_t pd = NULL;
   dnnl_status_t r = describe(l, s, dir, bias, &d);
@@ -322,52 +349,53 @@ static dnnl_status_t entry_make(pgk_dnn *p, const pgk_conv *s, direction dir, bo
     if (i != BIAS || bias)
       r = l->dnnl_memory_create(&e->mem[i], MD(d.mem[i]), p->engine, DNNL_MEMORY_NONE);
   descriptors_drop(l, &d);
-  if (r != dnnl_success) {
-    entry_free(p, e);
-    return r;
-  }
-  *out = e;
-  return dnnl_success;
+  return r;
 }
 
 /* --- lookup and execution --------------------------------------------------------------------- */
 
 static bool same_shape(const pgk_conv *a, const pgk_conv *b) {
-  return a->n == b->n && a->ic == b->ic && a->ih == b->ih && a->iw == b->iw && a->oc == b->oc &&
-         a->oh == b->oh && a->ow == b->ow && a->kh == b->kh && a->kw == b->kw &&
-         a->groups == b->groups && a->bf16 == b->bf16 &&
-         memcmp(a->stride, b->stride, sizeof a->stride) == 0 &&
-         memcmp(a->pad, b->pad, sizeof a->pad) == 0 &&
-         memcmp(a->dilation, b->dilation, sizeof a->dilation) == 0;
+  return memcmp(a, b, offsetof(pgk_conv, threads)) == 0 && a->threads == b->threads &&
+         a->bf16 == b->bf16;
 }
 
 static dnnl_status_t find(pgk_dnn *p, const pgk_conv *s, direction dir, bool bias, entry **out) {
   uint64_t h = (uint64_t)dir * 2 + bias;
-  const int64_t key[] = {s->n, s->ic, s->ih, s->iw, s->oc, s->kh, s->kw, s->stride[0], s->pad[0]};
+  const int64_t key[] = {s->n,         s->ic,        s->oc,        s->in[1],     s->in[2],
+                         s->kernel[1], s->kernel[2], s->stride[2], s->before[2], s->threads};
   for (size_t i = 0; i < sizeof key / sizeof *key; i++)
     h = (h ^ (uint64_t)key[i]) * 0x9E3779B97F4A7C15u;
   entry **bucket = &p->bucket[h >> 56 & (BUCKETS - 1)];
   for (entry *e = *bucket; e; e = e->next)
     if (e->dir == dir && e->bias == bias && same_shape(&e->shape, s)) {
       *out = e;
-      return dnnl_success;
+      return e->status;
     }
-  entry *e;
-  dnnl_status_t r = entry_make(p, s, dir, bias, &e);
-  if (r != dnnl_success) return r;
+  if (p->entries >= MOST_ENTRIES) entries_free(p);
+  entry *e = calloc(1, sizeof *e);
+  if (!e) return dnnl_out_of_memory;
+  e->shape = *s;
+  e->dir = dir;
+  e->bias = bias;
+  e->status = entry_make(p, e);
+  if (e->status == dnnl_out_of_memory) {
+    entry_free(p, e);
+    return dnnl_out_of_memory;
+  }
   e->next = *bucket;
   *bucket = *out = e;
-  return dnnl_success;
+  p->entries++;
+  return e->status;
 }
 
-static dnnl_status_t want_scratch(pgk_dnn *p, size_t bytes) {
-  if (bytes <= p->scratch_bytes) return dnnl_success;
+static dnnl_status_t want(block *b, size_t bytes) {
+  if (bytes <= b->bytes) return dnnl_success;
   bytes = (bytes + 4095) & ~(size_t)4095;
-  void *block = aligned_alloc(4096, bytes);
-  if (!block) return dnnl_out_of_memory;
-  free(p->scratch);
-  p->scratch = block;
-  p->scratch_bytes = bytes;
+  void *data = aligned_alloc(4096, bytes);
+  if (!data) return dnnl_out_of_memory;
+  free(b->data);
+  b->data = data;
+  b->bytes = bytes;
   return dnnl_success;
 }
 
@@ -378,9 +406,9 @@ static dnnl_status_t run_reorder(pgk_dnn *p, entry *e) {
                              {DNNL_ARG_TO, out ? e->mem[WEIGHT] : e->inner}};
   int n = 2;
   if (e->reorder_scratch) {
-    dnnl_status_t r = want_scratch(p, e->reorder_scratch_bytes);
+    dnnl_status_t r = want(&p->scratch, e->reorder_scratch_bytes);
     if (r != dnnl_success) return r;
-    l->dnnl_memory_set_data_handle(e->reorder_scratch, p->scratch);
+    l->dnnl_memory_set_data_handle(e->reorder_scratch, p->scratch.data);
     args[n++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, e->reorder_scratch};
   }
   return l->dnnl_primitive_execute(e->reorder, p->stream, n, args);
@@ -392,8 +420,10 @@ static int execute(pgk_dnn *p, const pgk_conv *s, direction dir, void *const *da
   entry *e;
   dnnl_status_t r = find(p, s, dir, data[BIAS] != NULL, &e);
   if (r != dnnl_success) return (int)r;
-  r = want_scratch(p, e->scratch_bytes);
+  r = want(&p->scratch, e->scratch_bytes);
+  if (r == dnnl_success) r = want(&p->inner, e->inner_bytes);
   if (r != dnnl_success) return (int)r;
+  if (e->inner) l->dnnl_memory_set_data_handle(e->inner, p->inner.data);
   for (int i = 0; i < NMEM; i++)
     if (e->mem[i]) l->dnnl_memory_set_data_handle(e->mem[i], data[i]);
   if (e->reorder && dir != BACKWARD_WEIGHT && (r = run_reorder(p, e)) != dnnl_success)
@@ -409,7 +439,7 @@ static int execute(pgk_dnn *p, const pgk_conv *s, direction dir, void *const *da
     if (m) args[n++] = (dnnl_exec_arg_t){roles[dir][i], m};
   }
   if (e->scratch) {
-    l->dnnl_memory_set_data_handle(e->scratch, p->scratch);
+    l->dnnl_memory_set_data_handle(e->scratch, p->scratch.data);
     args[n++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, e->scratch};
   }
   r = l->dnnl_primitive_execute(e->primitive, p->stream, n, args);

@@ -6,11 +6,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* One 2-d convolution. Images are n x channels x h x w, channels fastest in memory; the weight is
- * oc x ic/groups x kh x kw, contiguous. pad: top, left, bottom, right. dilation 1 = none. */
+/* One convolution. Images are n x channels x depth x height x width, channels fastest in memory;
+ * the weight is oc x ic/groups x kernel, contiguous. Triples are depth, height, width; what has no
+ * depth is 1 deep. dilation 1 = none. */
 typedef struct pgk_conv {
-  int64_t n, ic, ih, iw, oc, oh, ow, kh, kw, groups;
-  int64_t stride[2], pad[4], dilation[2];
+  int64_t n, ic, oc, groups;
+  int64_t in[3], out[3], kernel[3], stride[3], dilation[3];
+  int64_t before[3], after[3]; /* padding */
+  int threads;                 /* that will run it */
   bool bf16; /* images and weight are bfloat16, sums float32; bias and weight gradients float32 */
 } pgk_conv;
 

@@ -1,10 +1,10 @@
-/* Convolution of 1-d and 2-d images, and the bilinear pair that its gradients are made of. Float32
- * runs on oneDNN where it is there, else on im2col and BLAS. Relies on autograd/op.h,
- * kernels/onednn.h, im2col.h, blas.h. Spec: spec/ops/conv_spec.lua. */
+/* Convolution of 1-d, 2-d and 3-d images, its transpose, and the three products that all gradients
+ * are made of. float32 and bfloat16 run on oneDNN where it is there, else on im2col and BLAS.
+ * Relies on autograd/op.h, kernels/onednn.h, im2col.h, blas.h. Spec: spec/ops/conv_spec.lua. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "autograd/node.h"
+#include "autograd/op.h"
 #include "base/par.h"
 #include "kernels/blas.h"
 #include "kernels/im2col.h"
@@ -12,10 +12,10 @@
 
 /* --- the engine ------------------------------------------------------------------------------- */
 
-static const char portable = 0; /* its address stands in ctx for "no oneDNN" */
+static const char portable; /* its address stands in ctx for "no oneDNN" */
 
 static void engine_free(void *engine) {
-  if (engine != (const void *)&portable) pgk_dnn_free(engine);
+  if (engine != &portable) pgk_dnn_free(engine);
 }
 
 /* *out = oneDNN's engine, or NULL for the portable path; PERIGEE_CONV=onednn|blas decides. */
@@ -24,22 +24,29 @@ static pg_status engine(pg_ctx *ctx, pgk_dnn **out) {
   if (!*slot) {
     const char *want = getenv("PERIGEE_CONV");
     bool blas = want && strcmp(want, "blas") == 0;
+    bool onednn = want && strcmp(want, "onednn") == 0;
+    if (want && *want && !blas && !onednn)
+      return pg_fail(ctx, PG_EARG, "PERIGEE_CONV: expected onednn or blas, got '%s'", want);
     pgk_dnn *d = blas ? NULL : pgk_dnn_new();
-    if (!d && want && strcmp(want, "onednn") == 0)
+    if (!d && onednn)
       return pg_fail(ctx, PG_EUNSUPPORTED, "PERIGEE_CONV=onednn, but oneDNN cannot be loaded");
     *slot = d ? (void *)d : (void *)&portable;
     ctx->slot_free[PG_SLOT_DNN] = engine_free;
   }
-  *out = *slot == (const void *)&portable ? NULL : *slot;
+  *out = *slot == &portable ? NULL : *slot;
   return PG_OK;
 }
 
 /* --- geometry --------------------------------------------------------------------------------- */
 
-/* Arguments of every op here, in this order. */
-enum { STRIDE, PADDING, DILATION, GROUPS };
+/* Arguments of a convolution and of its gradients, in this order; SHAPE only where the result's
+ * shape does not follow. A gradient's lists are explicit: three strides, dilations; six paddings,
+ * those before first. */
+enum { STRIDE, PADDING, DILATION, GROUPS, SHAPE };
+/* Arguments of a transposed convolution. */
+enum { T_STRIDE, T_PADDING, T_OUTPUT_PADDING, T_GROUPS, T_DILATION };
 
-/* A convolution seen as 2-d; sp is the number of spatial dims of its tensors, batched whether they
+/* A convolution seen as 3-d; sp is the number of spatial dims of its tensors, batched whether they
  * have N. */
 typedef struct geometry {
   pgk_conv c;
@@ -47,113 +54,208 @@ typedef struct geometry {
   bool batched;
 } geometry;
 
+static int spatial(int weight_nd) { return weight_nd - 2; }
+
+static int64_t volume(const int64_t *v) { return v[0] * v[1] * v[2]; }
+
 enum { MOST = INT32_MAX }; /* so that products of two arguments fit */
 
-static pg_status read_ints(pg_call *c, int k, int n, int64_t least, int64_t *v) {
-  PG_TRY(pg_arg_ints(c, k, n, least, v));
-  for (int i = 0; i < n; i++)
+/* Argument k as n values in the last places of v; the ones before stay as they are. */
+static pg_status read_ints(pg_call *c, int k, int n, int64_t least, int64_t v[3]) {
+  PG_TRY(pg_arg_ints(c, k, n, least, v + 3 - n));
+  for (int i = 3 - n; i < 3; i++)
     if (v[i] > MOST)
       return pg_fail(c->ctx, PG_EARG, "argument '%s': expected at most %d, got %lld",
                      pg_arg_name(c, k), MOST, (long long)v[i]);
   return PG_OK;
 }
 
-static pg_status read_args(pg_call *call, int sp, const int64_t *kernel, geometry *g) {
-  pg_ctx *ctx = call->ctx;
-  int64_t v[2] = {1, 1};
-  PG_TRY(read_ints(call, STRIDE, sp, 1, v));
-  for (int i = 0; i < 2; i++) g->c.stride[i] = sp == 1 ? (i ? v[0] : 1) : v[i];
-  PG_TRY(read_ints(call, DILATION, sp, 1, v));
-  for (int i = 0; i < 2; i++) g->c.dilation[i] = sp == 1 ? (i ? v[0] : 1) : v[i];
-  const pg_arg *padding = &call->arg[PADDING];
-  memset(g->c.pad, 0, sizeof g->c.pad);
-  if (padding->s) {
-    if (strcmp(padding->s, "same") != 0) return PG_OK;
-    for (int i = 0; i < 2; i++) {
-      if (g->c.stride[i] != 1)
-        return pg_fail(ctx, PG_EARG, "padding 'same' needs stride 1, got %lld",
-                       (long long)g->c.stride[i]);
-      int64_t total = g->c.dilation[i] * (kernel[i] - 1);
-      g->c.pad[i] = total / 2;
-      g->c.pad[i + 2] = total - total / 2;
-    }
-    return PG_OK;
+/* A geometry for an image of shape x and a weight of shape w, whose channels and sizes the caller
+ * fills in. */
+static pg_status geometry_init(pg_call *call, int nd, const int64_t *x, int wnd, const int64_t *w,
+                               geometry *g) {
+  memset(g, 0, sizeof *g);
+  const int sp = g->sp = spatial(wnd);
+  pgk_conv *c = &g->c;
+  if (nd != sp + 1 && nd != sp + 2)
+    return pg_fail(call->ctx, PG_ESHAPE, "argument '%s': expected %d or %d dims, got %s",
+                   pg_in_name(call, 0), sp + 1, sp + 2, pg_shape_str_of(nd, x).s);
+  g->batched = nd == sp + 2;
+  c->n = g->batched ? x[0] : 1;
+  c->threads = call->ctx->threads;
+  for (int i = 0; i < 3; i++)
+    c->in[i] = c->out[i] = c->kernel[i] = c->stride[i] = c->dilation[i] = 1;
+  for (int i = 0; i < sp; i++) {
+    c->kernel[3 - sp + i] = w[2 + i];
+    if (w[2 + i] < 1) return pg_fail(call->ctx, PG_ESHAPE, "the kernel is empty");
   }
-  if (padding->n == 4 && (call->op->flags & PG_HIDDEN)) { /* top, left, bottom, right */
-    for (int i = 0; i < 4; i++) g->c.pad[i] = padding->v[i];
-    return PG_OK;
-  }
-  PG_TRY(read_ints(call, PADDING, sp, 0, v));
-  for (int i = 0; i < 2; i++) g->c.pad[i] = g->c.pad[i + 2] = sp == 1 ? (i ? v[0] : 0) : v[i];
   return PG_OK;
 }
 
-/* Fills g for an image of shape x (nd dims) and a weight of shape w; oh and ow follow. */
-static pg_status conv_geometry(pg_call *call, int sp, int nd, const int64_t *x, const int64_t *w,
+static pg_status read_padding(pg_call *call, geometry *g) {
+  const pg_arg *padding = &call->arg[PADDING];
+  pgk_conv *c = &g->c;
+  if (call->op->flags & PG_HIDDEN) {
+    memcpy(c->before, padding->v, sizeof c->before);
+    memcpy(c->after, padding->v + 3, sizeof c->after);
+    return PG_OK;
+  }
+  if (!padding->s) {
+    PG_TRY(read_ints(call, PADDING, g->sp, 0, c->before));
+    memcpy(c->after, c->before, sizeof c->after);
+    return PG_OK;
+  }
+  if (strcmp(padding->s, "same") != 0) return PG_OK;
+  for (int i = 3 - g->sp; i < 3; i++) {
+    if (c->stride[i] != 1)
+      return pg_fail(call->ctx, PG_EARG, "padding 'same' needs stride 1, got %lld",
+                     (long long)c->stride[i]);
+    const int64_t total = c->dilation[i] * (c->kernel[i] - 1);
+    c->before[i] = total / 2;
+    c->after[i] = total - total / 2;
+  }
+  return PG_OK;
+}
+
+/* Fills g for an image of shape x (nd dims) and a weight of shape w. */
+static pg_status conv_geometry(pg_call *call, int nd, const int64_t *x, int wnd, const int64_t *w,
                                geometry *g) {
   pg_ctx *ctx = call->ctx;
-  memset(g, 0, sizeof *g);
-  g->sp = sp;
-  g->batched = nd == sp + 2;
-  if (nd != sp + 1 && nd != sp + 2)
-    return pg_fail(ctx, PG_ESHAPE, "argument 'input': expected %d or %d dims, got %s", sp + 1,
-                   sp + 2, pg_shape_str_of(nd, x).s);
-  const int64_t *image = x + (g->batched ? 1 : 0);
-  g->c.n = g->batched ? x[0] : 1;
-  g->c.ic = image[0];
-  g->c.ih = sp == 1 ? 1 : image[1];
-  g->c.iw = image[sp];
-  g->c.oc = w[0];
-  g->c.kh = sp == 1 ? 1 : w[2];
-  g->c.kw = w[sp + 1];
-  g->c.groups = call->arg[GROUPS].i;
-  if (g->c.groups < 1 || g->c.ic % g->c.groups || g->c.oc % g->c.groups)
+  PG_TRY(geometry_init(call, nd, x, wnd, w, g));
+  const int sp = g->sp, given = call->op->flags & PG_HIDDEN ? 3 : sp;
+  pgk_conv *c = &g->c;
+  c->ic = x[nd - sp - 1];
+  c->oc = w[0];
+  c->groups = call->arg[GROUPS].i;
+  if (c->groups < 1 || c->ic % c->groups || c->oc % c->groups)
     return pg_fail(ctx, PG_EARG, "groups %lld does not divide %lld input and %lld output channels",
-                   (long long)g->c.groups, (long long)g->c.ic, (long long)g->c.oc);
-  if (w[1] * g->c.groups != g->c.ic)
+                   (long long)c->groups, (long long)c->ic, (long long)c->oc);
+  if (w[1] != c->ic / c->groups)
     return pg_fail(ctx, PG_ESHAPE,
                    "a weight %s with groups %lld expects %lld channels, got input %s",
-                   pg_shape_str_of(sp + 2, w).s, (long long)g->c.groups,
-                   (long long)(w[1] * g->c.groups), pg_shape_str_of(nd, x).s);
-  PG_TRY(read_args(call, sp, &g->c.kh, g));
-  const int64_t in[2] = {g->c.ih, g->c.iw}, k[2] = {g->c.kh, g->c.kw};
-  int64_t out[2];
-  for (int i = 0; i < 2; i++) {
-    int64_t span = in[i] + g->c.pad[i] + g->c.pad[i + 2] - g->c.dilation[i] * (k[i] - 1) - 1;
-    if (k[i] < 1) return pg_fail(ctx, PG_ESHAPE, "the kernel is empty");
+                   pg_shape_str_of(wnd, w).s, (long long)c->groups, (long long)(w[1] * c->groups),
+                   pg_shape_str_of(nd, x).s);
+  PG_TRY(read_ints(call, STRIDE, given, 1, c->stride));
+  PG_TRY(read_ints(call, DILATION, given, 1, c->dilation));
+  PG_TRY(read_padding(call, g));
+  for (int i = 0; i < 3; i++) {
+    if (i >= 3 - sp) c->in[i] = x[nd - 3 + i];
+    const int64_t span =
+        c->in[i] + c->before[i] + c->after[i] - c->dilation[i] * (c->kernel[i] - 1) - 1;
     if (span < 0)
       return pg_fail(ctx, PG_ESHAPE, "a kernel of %lld does not fit into %s with its padding",
-                     (long long)k[i], pg_shape_str_of(nd, x).s);
-    out[i] = span / g->c.stride[i] + 1;
+                     (long long)c->kernel[i], pg_shape_str_of(nd, x).s);
+    c->out[i] = span / c->stride[i] + 1;
   }
-  g->c.oh = out[0];
-  g->c.ow = out[1];
   return PG_OK;
 }
 
-/* Output j: an image of c channels, h x w, channels last in memory. */
-static pg_status out_image(pg_call *call, int j, pg_dtype dtype, const geometry *g, int64_t c,
-                           int64_t h, int64_t w) {
-  int64_t shape[4], stride[4], all[4] = {g->c.n, c, h, w}, steps[4] = {h * w * c, 1, w * c, c};
-  int nd = 0;
-  for (int i = 0; i < 4; i++) {
-    if ((i == 0 && !g->batched) || (i == 2 && g->sp == 1)) continue;
-    shape[nd] = all[i];
-    stride[nd++] = steps[i];
+/* Fills g with the convolution that a transposed one with this input and weight turns round: its
+ * image is the result, its output the input. */
+static pg_status transposed_geometry(pg_call *call, int nd, const int64_t *x, int wnd,
+                                     const int64_t *w, geometry *g) {
+  pg_ctx *ctx = call->ctx;
+  PG_TRY(geometry_init(call, nd, x, wnd, w, g));
+  const int sp = g->sp;
+  pgk_conv *c = &g->c;
+  int64_t extra[3] = {0};
+  c->oc = x[nd - sp - 1];
+  c->groups = call->arg[T_GROUPS].i;
+  if (c->groups < 1 || c->oc % c->groups)
+    return pg_fail(ctx, PG_EARG, "groups %lld does not divide %lld input channels",
+                   (long long)c->groups, (long long)c->oc);
+  if (w[0] != c->oc)
+    return pg_fail(ctx, PG_ESHAPE, "a weight %s expects %lld channels, got input %s",
+                   pg_shape_str_of(wnd, w).s, (long long)w[0], pg_shape_str_of(nd, x).s);
+  c->ic = w[1] * c->groups;
+  PG_TRY(read_ints(call, T_STRIDE, sp, 1, c->stride));
+  PG_TRY(read_ints(call, T_PADDING, sp, 0, c->before));
+  PG_TRY(read_ints(call, T_OUTPUT_PADDING, sp, 0, extra));
+  PG_TRY(read_ints(call, T_DILATION, sp, 1, c->dilation));
+  for (int i = 3 - sp; i < 3; i++) {
+    if (extra[i] >= pg_max64(c->stride[i], c->dilation[i]))
+      return pg_fail(ctx, PG_EARG,
+                     "output_padding %lld: expected less than stride %lld or dilation %lld",
+                     (long long)extra[i], (long long)c->stride[i], (long long)c->dilation[i]);
+    c->out[i] = x[nd - 3 + i];
+    if (c->out[i] < 1)
+      return pg_fail(ctx, PG_ESHAPE, "argument 'input': images %s have no pixels",
+                     pg_shape_str_of(nd, x).s);
+    /* what does not fill a step need not be taken from the padding */
+    c->after[i] = c->before[i] - (extra[i] < c->stride[i] ? 0 : extra[i]);
+    c->in[i] = (c->out[i] - 1) * c->stride[i] - 2 * c->before[i] +
+               c->dilation[i] * (c->kernel[i] - 1) + extra[i] + 1;
+    if (c->in[i] < 1)
+      return pg_fail(ctx, PG_ESHAPE, "padding %lld leaves nothing of the result for input %s",
+                     (long long)c->before[i], pg_shape_str_of(nd, x).s);
   }
-  PG_TRY(pg_out_shape(call, j, dtype, nd, shape));
-  call->os[j].strided = true;
-  memcpy(call->os[j].stride, stride, sizeof *stride * (size_t)nd);
   return PG_OK;
 }
 
-/* t, an image of g's kind, as N x C x H x W, channels last. */
+/* Shape and channels-last strides of an image of g's kind; returns its number of dims. */
+static int image_shape(const geometry *g, int64_t channels, const int64_t size[3], int64_t *shape,
+                       int64_t *stride) {
+  const int nd = g->sp + 1 + g->batched;
+  int64_t step = channels;
+  for (int i = 2; i >= 3 - g->sp; i--) {
+    shape[nd - 3 + i] = size[i];
+    stride[nd - 3 + i] = step;
+    step *= size[i];
+  }
+  shape[nd - g->sp - 1] = channels;
+  stride[nd - g->sp - 1] = 1;
+  if (g->batched) {
+    shape[0] = g->c.n;
+    stride[0] = step;
+  }
+  return nd;
+}
+
+/* Declares the output of a call: an image, channels last in memory. */
+static pg_status out_image(pg_call *call, const geometry *g, int64_t channels,
+                           const int64_t size[3]) {
+  int64_t shape[PG_MAX_DIMS], stride[PG_MAX_DIMS];
+  int nd = g->sp + 1 + g->batched;
+  image_shape(g, channels, size, shape, stride);
+  PG_TRY(pg_out_shape(call, 0, (pg_dtype)call->in[0]->dtype, nd, shape));
+  call->os[0].strided = true;
+  memcpy(call->os[0].stride, stride, sizeof *stride * (size_t)nd);
+  return PG_OK;
+}
+
+/* A new image, channels last in memory. */
+static pg_status new_image(pg_ctx *ctx, pg_dtype dtype, const geometry *g, int64_t channels,
+                           const int64_t size[3], pg_tensor **out) {
+  int64_t shape[PG_MAX_DIMS], stride[PG_MAX_DIMS];
+  int nd = image_shape(g, channels, size, shape, stride);
+  return pg_tensor_new_strided(ctx, dtype, nd, shape, stride, PG_HOST, out);
+}
+
+/* t, an image of g's kind, channels last: a view of it where it is so, else a copy; as 4-d, with
+ * depth and height as one dim. */
 static pg_status as_image(pg_ctx *ctx, pg_tensor *t, const geometry *g, pg_tensor **out) {
-  int64_t shape[4] = {1, 1, 1, 1}, stride[4] = {0};
-  for (int i = 0, k = 0; i < 4; i++) {
-    if ((i == 0 && !g->batched) || (i == 2 && g->sp == 1)) continue;
-    shape[i] = t->shape[k];
-    stride[i] = t->stride[k++];
+  *out = NULL;
+  const int nd = t->nd, w = nd - 1, h = nd - 2, d = nd - 3;
+  int64_t shape[4] = {1, t->shape[nd - g->sp - 1], 1, t->shape[w]};
+  int64_t stride[4] = {0, t->stride[nd - g->sp - 1], 0, t->stride[w]};
+  if (g->batched) {
+    shape[0] = t->shape[0];
+    stride[0] = t->stride[0];
+  }
+  if (g->sp > 1) {
+    shape[2] = t->shape[h];
+    stride[2] = t->stride[h];
+  }
+  if (g->sp > 2 && t->shape[d] != 1) {
+    if (t->shape[h] != 1 && t->stride[d] != t->stride[h] * t->shape[h]) {
+      pg_tensor *plain;
+      PG_TRY(pg__contiguous(ctx, t, &plain));
+      pg_status s = as_image(ctx, plain, g, out);
+      pg_tensor_unref(plain);
+      return s;
+    }
+    if (t->shape[h] == 1) stride[2] = t->stride[d];
+    shape[2] *= t->shape[d];
   }
   pg_tensor *alias;
   PG_TRY(pg_tensor_alias(ctx, t, 4, shape, stride, t->offset, &alias));
@@ -164,11 +266,13 @@ static pg_status as_image(pg_ctx *ctx, pg_tensor *t, const geometry *g, pg_tenso
 
 /* --- portable path ---------------------------------------------------------------------------- */
 
-/* Work on a block of images: col and the matrices that go with it. */
+/* FORWARD makes y of x and w, INPUT x of y and w, WEIGHT w of x and y. */
+typedef enum product { FORWARD, INPUT, WEIGHT } product;
+
+/* Work on a block of images. */
 typedef struct portable_job {
   const pgk_conv *s;
-  const void *x;
-  void *col, *gx;
+  void *x, *col;
   int64_t group, first, patch;
   bool f64;
 } portable_job;
@@ -176,19 +280,19 @@ typedef struct portable_job {
 static void job_im2col(void *arg, int64_t begin, int64_t end) {
   const portable_job *j = arg;
   const int64_t at = begin * j->patch;
-  if (j->f64) PG_AT(pgk_im2col_f64)
-  (j->s, j->x, j->group, j->first + begin, j->first + end, (double *)j->col + at);
-  else PG_AT(pgk_im2col_f32)(j->s, j->x, j->group, j->first + begin, j->first + end,
-                             (float *)j->col + at);
+  begin += j->first;
+  end += j->first;
+  if (j->f64) PG_AT(pgk_im2col_f64)(j->s, j->x, j->group, begin, end, (double *)j->col + at);
+  else PG_AT(pgk_im2col_f32)(j->s, j->x, j->group, begin, end, (float *)j->col + at);
 }
 
 static void job_col2im(void *arg, int64_t begin, int64_t end) {
   const portable_job *j = arg;
-  const int64_t at = begin * j->s->oh * j->s->ow * j->patch;
-  if (j->f64) PG_AT(pgk_col2im_f64)
-  (j->s, (const double *)j->col + at, j->group, j->first + begin, j->first + end, j->gx);
-  else PG_AT(pgk_col2im_f32)(j->s, (const float *)j->col + at, j->group, j->first + begin,
-                             j->first + end, j->gx);
+  const int64_t at = begin * volume(j->s->out) * j->patch;
+  begin += j->first;
+  end += j->first;
+  if (j->f64) PG_AT(pgk_col2im_f64)(j->s, (double *)j->col + at, j->group, begin, end, j->x);
+  else PG_AT(pgk_col2im_f32)(j->s, (float *)j->col + at, j->group, begin, end, j->x);
 }
 
 static void gemm(bool f64, bool ta, bool tb, int64_t m, int64_t n, int64_t k, const void *a,
@@ -197,19 +301,13 @@ static void gemm(bool f64, bool ta, bool tb, int64_t m, int64_t n, int64_t k, co
   else pgk_gemm_f32(ta, tb, m, n, k, 1, a, lda, b, ldb, add, c, ldc);
 }
 
-static const void *at(const void *p, int64_t i, size_t size) {
-  return (const char *)p + (size_t)i * size;
-}
+static void *at(void *p, int64_t i, size_t size) { return (char *)p + (size_t)i * size; }
 
-enum { PORTABLE_FORWARD, PORTABLE_INPUT, PORTABLE_WEIGHT };
-
-/* x, w (o, i, ky, kx) and y are the roles; the one that `what` names is written. */
-static pg_status portable_run(pg_ctx *ctx, const pgk_conv *s, int what, bool f64, void *x, void *w,
-                              void *y) {
+static pg_status portable_run(pg_ctx *ctx, const pgk_conv *s, product what, bool f64, void *x,
+                              void *w, void *y) {
   const size_t size = f64 ? 8 : 4;
-  const int64_t og = s->oc / s->groups, patch = s->ic / s->groups * s->kh * s->kw,
-                pixels = s->oh * s->ow;
-  const int64_t most = ((int64_t)4 << 20) / (int64_t)size;
+  const int64_t og = s->oc / s->groups, patch = s->ic / s->groups * volume(s->kernel);
+  const int64_t pixels = volume(s->out), most = ((int64_t)4 << 20) / (int64_t)size;
   const int64_t images = pg_min64(s->n, pg_max64(1, most / pg_max64(1, patch * pixels)));
   const size_t weight_bytes = (size_t)(s->oc * patch) * size;
   const size_t col_bytes = (size_t)(images * pixels * patch) * size;
@@ -217,23 +315,19 @@ static pg_status portable_run(pg_ctx *ctx, const pgk_conv *s, int what, bool f64
   pg_status status = pg_alloc(ctx, weight_bytes, &inner);
   if (status == PG_OK) status = pg_alloc(ctx, col_bytes, &col);
   if (status != PG_OK) goto done;
-  if (what != PORTABLE_WEIGHT) {
-    if (f64) PG_AT(pgk_weight_in_f64)(s, w, inner);
-    else PG_AT(pgk_weight_in_f32)(s, w, inner);
-  } else {
-    memset(inner, 0, weight_bytes);
-  }
-  if (what == PORTABLE_INPUT) memset(x, 0, (size_t)(s->n * s->ih * s->iw * s->ic) * size);
+  if (what == WEIGHT) memset(inner, 0, weight_bytes);
+  else if (f64) PG_AT(pgk_weight_in_f64)(s, w, inner);
+  else PG_AT(pgk_weight_in_f32)(s, w, inner);
+  if (what == INPUT) memset(x, 0, (size_t)(s->n * volume(s->in) * s->ic) * size);
   for (int64_t g = 0; g < s->groups; g++)
     for (int64_t n = 0; n < s->n; n += images) {
       const int64_t count = pg_min64(images, s->n - n), rows = count * pixels;
-      void *wg = (void *)at(inner, g * og * patch, size);
-      void *yg = (void *)at(y, n * pixels * s->oc + g * og, size);
-      portable_job j = {s, x, col, x, g, n * pixels, patch, f64};
-      if (what != PORTABLE_INPUT) pg_par_for(ctx, rows, pg_grain(patch), job_im2col, &j);
-      if (what == PORTABLE_FORWARD) {
+      void *wg = at(inner, g * og * patch, size), *yg = at(y, n * pixels * s->oc + g * og, size);
+      portable_job j = {s, x, col, g, n * pixels, patch, f64};
+      if (what != INPUT) pg_par_for(ctx, rows, pg_grain(patch), job_im2col, &j);
+      if (what == FORWARD) {
         gemm(f64, false, true, rows, og, patch, col, patch, wg, patch, false, yg, s->oc);
-      } else if (what == PORTABLE_WEIGHT) {
+      } else if (what == WEIGHT) {
         gemm(f64, true, false, og, patch, rows, yg, s->oc, col, patch, true, wg, patch);
       } else {
         gemm(f64, false, false, rows, patch, og, yg, s->oc, wg, patch, false, col, patch);
@@ -241,248 +335,272 @@ static pg_status portable_run(pg_ctx *ctx, const pgk_conv *s, int what, bool f64
         pg_par_for(ctx, count, 1, job_col2im, &j);
       }
     }
-  if (what == PORTABLE_WEIGHT) {
-    if (f64) PG_AT(pgk_weight_out_f64)(s, inner, w);
-    else PG_AT(pgk_weight_out_f32)(s, inner, w);
-  }
+  if (what == WEIGHT && f64) PG_AT(pgk_weight_out_f64)(s, inner, w);
+  else if (what == WEIGHT) PG_AT(pgk_weight_out_f32)(s, inner, w);
 done:
   pg_free(ctx, col, col_bytes);
   pg_free(ctx, inner, weight_bytes);
   return status;
 }
 
-/* y[r][c] += bias[c] over rows; gbias[c] = sum of gy[r][c]. */
-#define BIAS(T, SUFFIX)                                                                          \
-  static void bias_add_##SUFFIX(int64_t rows, int64_t c, const T *restrict b, T *restrict y) {   \
-    for (int64_t r = 0; r < rows; r++, y += c)                                                   \
-      for (int64_t i = 0; i < c; i++) y[i] += b[i];                                              \
-  }                                                                                              \
-  static void bias_sum_##SUFFIX(int64_t rows, int64_t c, const T *restrict gy, T *restrict gb) { \
-    for (int64_t i = 0; i < c; i++) gb[i] = 0;                                                   \
-    for (int64_t r = 0; r < rows; r++, gy += c)                                                  \
-      for (int64_t i = 0; i < c; i++) gb[i] += gy[i];                                            \
-  }
-BIAS(float, f32)
-BIAS(double, f64)
-
 /* --- the three products ----------------------------------------------------------------------- */
 
-static bool empty(const pgk_conv *s) {
-  return s->n * s->oc * s->oh * s->ow * s->ic * s->ih * s->iw == 0;
+typedef struct bias_job {
+  int64_t c;
+  const void *bias;
+  void *y;
+} bias_job;
+
+/* y[r][i] += bias[i] */
+#define ADD_BIAS(T, SUFFIX)                                              \
+  static void add_bias_##SUFFIX(void *arg, int64_t begin, int64_t end) { \
+    const bias_job *j = arg;                                             \
+    const T *restrict b = j->bias;                                       \
+    for (int64_t r = begin; r < end; r++) {                              \
+      T *restrict y = (T *)j->y + r * j->c;                              \
+      for (int64_t i = 0; i < j->c; i++) y[i] += b[i];                   \
+    }                                                                    \
+  }
+ADD_BIAS(float, f32)
+ADD_BIAS(double, f64)
+
+static void add_bias(pg_ctx *ctx, pg_tensor *bias, pg_tensor *y) {
+  const int64_t c = bias->shape[0], n = pg_numel(y);
+  if (!n) return;
+  bias_job j = {c, pg_data(bias), pg_data(y)};
+  pg_par_for(ctx, n / c, pg_grain(c), y->dtype == PG_F64 ? add_bias_f64 : add_bias_f32, &j);
 }
 
-/* y (channels last) = x * w + bias. */
-static pg_status forward_into(pg_ctx *ctx, const geometry *g, pg_tensor *x, pg_tensor *w,
-                              pg_tensor *bias, pg_tensor *y) {
-  const pgk_conv *s = &g->c;
-  if (empty(s)) { /* no channels: the bias alone */
-    if (!bias || s->oh * s->ow * s->n * s->oc == 0) {
-      pg_tensor_fill(y, 0);
-      return PG_OK;
+/* The product on images x and y, channels last, and a contiguous weight w, all of one dtype but for
+ * WEIGHT in bfloat16, which gives float32. bias (float32 or float64, may be NULL) is added in
+ * FORWARD and is the sum of y in WEIGHT. */
+static pg_status multiply(pg_ctx *ctx, const geometry *g, product what, pg_tensor *x, pg_tensor *w,
+                          pg_tensor *bias, pg_tensor *y);
+
+/* bfloat16 by way of float32. */
+static pg_status multiply_widened(pg_ctx *ctx, const geometry *g, product what, pg_tensor *x,
+                                  pg_tensor *w, pg_tensor *bias, pg_tensor *y) {
+  pg_tensor *given[3] = {x, w, y}, *wide[3] = {NULL};
+  pg_status s = PG_OK;
+  for (int i = 0; i < 3 && s == PG_OK; i++) {
+    pg_tensor *t = given[i];
+    const bool written = i == (what == FORWARD ? 2 : what == INPUT ? 0 : 1);
+    if (t->dtype == PG_F32) {
+      wide[i] = pg_tensor_ref(t);
+    } else {
+      s = pg_tensor_new_like(ctx, t, PG_F32, &wide[i]);
+      if (s == PG_OK && !written) s = pg_tensor_copy(wide[i], t);
     }
-    int64_t shape[PG_MAX_DIMS];
-    for (int i = 0; i < y->nd; i++) shape[i] = 1;
-    shape[g->batched ? 1 : 0] = s->oc;
-    int64_t stride[PG_MAX_DIMS] = {0};
-    stride[g->batched ? 1 : 0] = bias->stride[0];
-    pg_tensor *b;
-    PG_TRY(pg_tensor_alias(ctx, bias, y->nd, shape, stride, bias->offset, &b));
-    pg_status copied = pg_tensor_copy(y, b);
-    pg_tensor_unref(b);
+  }
+  if (s == PG_OK) s = multiply(ctx, g, what, wide[0], wide[1], bias, wide[2]);
+  if (s == PG_OK && what == FORWARD) s = pg_tensor_copy(y, wide[2]);
+  if (s == PG_OK && what == INPUT) s = pg_tensor_copy(x, wide[0]);
+  for (int i = 0; i < 3; i++) pg_tensor_unref(wide[i]);
+  return s;
+}
+
+/* *out = t summed over everything but dim `channel` (from 0); in bfloat16 by way of float32. */
+static pg_status sum_channels(pg_ctx *ctx, pg_tensor *t, int channel, pg_tensor **out) {
+  int64_t dims[PG_MAX_DIMS];
+  int n = 0;
+  for (int d = 0; d < t->nd; d++)
+    if (d != channel) dims[n++] = d + 1;
+  if (t->dtype != PG_BF16) return pg_do(ctx, out, "sum", "tl", t, n, dims);
+  pg_tensor *wide, *sum = NULL;
+  PG_TRY(pg_do(ctx, &wide, "to", "ti", t, (int64_t)PG_F32));
+  pg_status s = pg_do(ctx, &sum, "sum", "tl", wide, n, dims);
+  if (s == PG_OK) s = pg_do(ctx, out, "to", "ti", sum, (int64_t)PG_BF16);
+  pg_tensor_unref(sum);
+  pg_tensor_unref(wide);
+  return s;
+}
+
+static pg_status multiply(pg_ctx *ctx, const geometry *g, product what, pg_tensor *x, pg_tensor *w,
+                          pg_tensor *bias, pg_tensor *y) {
+  pgk_conv s = g->c;
+  pg_tensor *into = what == FORWARD ? y : what == INPUT ? x : w;
+  const pg_dtype dtype = (pg_dtype)(what == INPUT ? y : x)->dtype;
+  s.bf16 = dtype == PG_BF16;
+  if (!s.n || !s.ic || !s.oc || !volume(s.in)) {
+    pg_tensor_fill(into, 0);
+  } else {
+    pgk_dnn *dnn = NULL;
+    if (dtype != PG_F64) PG_TRY(engine(ctx, &dnn));
+    void *b = bias ? pg_data(bias) : NULL;
+    int failed = 1;
+    if (dnn && what == FORWARD)
+      failed = pgk_dnn_conv_forward(dnn, &s, pg_data(x), pg_data(w), b, pg_data(y));
+    else if (dnn && what == INPUT)
+      failed = pgk_dnn_conv_backward_data(dnn, &s, pg_data(y), pg_data(w), pg_data(x));
+    else if (dnn)
+      failed = pgk_dnn_conv_backward_weight(dnn, &s, pg_data(x), pg_data(y), pg_data(w), b);
+    if (!failed) return PG_OK;
+    if (s.bf16) return multiply_widened(ctx, g, what, x, w, bias, y);
+    PG_TRY(portable_run(ctx, &s, what, dtype == PG_F64, pg_data(x), pg_data(w), pg_data(y)));
+  }
+  if (!bias || what == INPUT) return PG_OK;
+  if (what == WEIGHT) {
+    pg_tensor *sum;
+    PG_TRY(sum_channels(ctx, y, 1, &sum));
+    pg_status copied = pg_tensor_copy(bias, sum);
+    pg_tensor_unref(sum);
     return copied;
   }
-  pg_tensor *xi = NULL, *wc = NULL, *bc = NULL;
-  pgk_dnn *dnn = NULL;
-  bool f64 = x->dtype == PG_F64;
-  pg_status status = as_image(ctx, x, g, &xi);
-  if (status == PG_OK) status = pg__contiguous(ctx, w, &wc);
-  if (status == PG_OK && bias) status = pg__contiguous(ctx, bias, &bc);
-  if (status == PG_OK && !f64) status = engine(ctx, &dnn);
-  if (status != PG_OK) goto done;
-  void *out = pg_data(y);
-  const void *b = bc ? pg_data(bc) : NULL;
-  if (dnn && pgk_dnn_conv_forward(dnn, s, pg_data(xi), pg_data(wc), b, out) == 0) goto done;
-  status = portable_run(ctx, s, PORTABLE_FORWARD, f64, pg_data(xi), pg_data(wc), out);
-  if (status == PG_OK && b) {
-    if (f64) bias_add_f64(s->n * s->oh * s->ow, s->oc, b, out);
-    else bias_add_f32(s->n * s->oh * s->ow, s->oc, b, out);
+  if (!s.bf16) {
+    add_bias(ctx, bias, y);
+    return PG_OK;
   }
-done:
+  int64_t shape[4] = {1, s.oc, 1, 1}, stride[4] = {0, 1, 0, 0};
+  pg_tensor *wide; /* an empty sum in bfloat16: the bias alone */
+  PG_TRY(pg_tensor_alias(ctx, bias, 4, shape, stride, bias->offset, &wide));
+  pg_status status = pg_tensor_copy(y, wide);
+  pg_tensor_unref(wide);
+  return status;
+}
+
+/* The dtype in which bias and weight gradients of images of this dtype are summed. */
+static pg_dtype sum_dtype(pg_dtype d) { return d == PG_BF16 ? PG_F32 : d; }
+
+/* y = x * w + bias; y is new, channels last. *kept, where not NULL, gets x in that memory order if
+ * it had another one. */
+static pg_status forward_into(pg_ctx *ctx, const geometry *g, pg_tensor *x, pg_tensor *w,
+                              pg_tensor *bias, pg_tensor *y, pg_tensor **kept) {
+  pg_tensor *xi = NULL, *wc = NULL, *bc = NULL, *yi = NULL;
+  pg_status s = as_image(ctx, x, g, &xi);
+  if (s == PG_OK) s = as_image(ctx, y, g, &yi);
+  if (s == PG_OK) s = pg__contiguous(ctx, w, &wc);
+  if (s == PG_OK && bias) s = pg__as(ctx, bias, sum_dtype((pg_dtype)bias->dtype), &bc);
+  if (s == PG_OK) s = multiply(ctx, g, FORWARD, xi, wc, bc, yi);
+  if (s == PG_OK && kept && xi->storage != x->storage) *kept = pg_tensor_ref(xi);
+  pg_tensor_unref(yi);
   pg_tensor_unref(bc);
   pg_tensor_unref(wc);
   pg_tensor_unref(xi);
-  return status;
+  return s;
 }
 
-/* gx (channels last) = the gradient of the image. */
-static pg_status input_into(pg_ctx *ctx, const geometry *g, pg_tensor *gy, pg_tensor *w,
-                            pg_tensor *gx) {
-  const pgk_conv *s = &g->c;
-  if (empty(s)) {
-    pg_tensor_fill(gx, 0);
-    return PG_OK;
-  }
-  pg_tensor *yi = NULL, *wc = NULL;
-  pgk_dnn *dnn = NULL;
-  bool f64 = gy->dtype == PG_F64;
-  pg_status status = as_image(ctx, gy, g, &yi);
-  if (status == PG_OK) status = pg__contiguous(ctx, w, &wc);
-  if (status == PG_OK && !f64) status = engine(ctx, &dnn);
-  if (status == PG_OK &&
-      !(dnn && pgk_dnn_conv_backward_data(dnn, s, pg_data(yi), pg_data(wc), pg_data(gx)) == 0))
-    status = portable_run(ctx, s, PORTABLE_INPUT, f64, pg_data(gx), pg_data(wc), pg_data(yi));
+/* x = the gradient of the image; x is new, channels last. */
+static pg_status input_into(pg_ctx *ctx, const geometry *g, pg_tensor *y, pg_tensor *w,
+                            pg_tensor *x) {
+  pg_tensor *xi = NULL, *wc = NULL, *yi = NULL;
+  pg_status s = as_image(ctx, y, g, &yi);
+  if (s == PG_OK) s = as_image(ctx, x, g, &xi);
+  if (s == PG_OK) s = pg__contiguous(ctx, w, &wc);
+  if (s == PG_OK) s = multiply(ctx, g, INPUT, xi, wc, NULL, yi);
   pg_tensor_unref(wc);
+  pg_tensor_unref(xi);
   pg_tensor_unref(yi);
-  return status;
+  return s;
 }
 
-/* gw (contiguous) = the gradient of the weight; gb that of the bias, may be NULL. */
-static pg_status weight_into(pg_ctx *ctx, const geometry *g, pg_tensor *x, pg_tensor *gy,
-                             pg_tensor *gw, pg_tensor *gb) {
-  const pgk_conv *s = &g->c;
-  if (empty(s)) {
-    pg_tensor_fill(gw, 0);
-    if (gb) pg_tensor_fill(gb, 0);
-    return PG_OK;
-  }
+/* Changes *t, owned, to its own dtype from the one that sums have. */
+static pg_status narrow(pg_ctx *ctx, pg_dtype dtype, pg_tensor **t) {
+  if (!*t || (*t)->dtype == dtype) return PG_OK;
+  pg_tensor *wide = *t;
+  *t = NULL;
+  pg_status s = pg__as(ctx, wide, dtype, t);
+  pg_tensor_unref(wide);
+  return s;
+}
+
+/* *gw, contiguous = the gradient of a weight of shape w. *gb, where gb is not NULL = that of the
+ * bias, the sum of y. kept: x in the kernels' memory order, or NULL. */
+static pg_status weight_into(pg_ctx *ctx, const geometry *g, pg_tensor *x, pg_tensor *kept,
+                             pg_tensor *y, const pg_meta *w, pg_tensor **gw, pg_tensor **gb) {
+  const pg_dtype dtype = (pg_dtype)w->dtype, wide = sum_dtype(dtype);
   pg_tensor *xi = NULL, *yi = NULL;
-  pgk_dnn *dnn = NULL;
-  bool f64 = x->dtype == PG_F64;
-  pg_status status = as_image(ctx, x, g, &xi);
-  if (status == PG_OK) status = as_image(ctx, gy, g, &yi);
-  if (status == PG_OK && !f64) status = engine(ctx, &dnn);
-  if (status != PG_OK) goto done;
-  void *b = gb ? pg_data(gb) : NULL;
-  if (dnn && pgk_dnn_conv_backward_weight(dnn, s, pg_data(xi), pg_data(yi), pg_data(gw), b) == 0)
-    goto done;
-  status = portable_run(ctx, s, PORTABLE_WEIGHT, f64, pg_data(xi), pg_data(gw), pg_data(yi));
-  if (status == PG_OK && b) {
-    if (f64) bias_sum_f64(s->n * s->oh * s->ow, s->oc, pg_data(yi), b);
-    else bias_sum_f32(s->n * s->oh * s->ow, s->oc, pg_data(yi), b);
-  }
-done:
+  pg_status s = PG_OK;
+  if (kept) xi = pg_tensor_ref(kept);
+  else s = as_image(ctx, x, g, &xi);
+  if (s == PG_OK) s = as_image(ctx, y, g, &yi);
+  if (s == PG_OK) s = pg_tensor_new(ctx, wide, w->nd, w->shape, gw);
+  if (s == PG_OK && gb) s = pg_tensor_new(ctx, wide, 1, &g->c.oc, gb);
+  if (s == PG_OK) s = multiply(ctx, g, WEIGHT, xi, *gw, gb ? *gb : NULL, yi);
+  if (s == PG_OK) s = narrow(ctx, dtype, gw);
+  if (s == PG_OK && gb) s = narrow(ctx, dtype, gb);
   pg_tensor_unref(yi);
   pg_tensor_unref(xi);
-  return status;
+  return s;
 }
 
-/* --- conv1d, conv2d --------------------------------------------------------------------------- */
+/* --- the products as ops ---------------------------------------------------------------------- */
 
-static int spatial(int weight_nd) { return weight_nd - 2; }
+/* conv_apply(input, weight, ..), conv_input_grad(grad, weight, .., shape of the input) and
+ * conv_weight_grad(input, grad, .., shape of the weight): each one's gradients are the other two.
+ */
+static pg_status product_op(pg_ctx *ctx, product what, const geometry *g, pg_tensor *a,
+                            pg_tensor *b, const pg_meta *like, pg_tensor **out) {
+  const pgk_conv *c = &g->c;
+  int64_t padding[6];
+  memcpy(padding, c->before, sizeof c->before);
+  memcpy(padding + 3, c->after, sizeof c->after);
+  static const char *const name[] = {"conv_apply", "conv_input_grad", "conv_weight_grad"};
+  return pg_do(ctx, out, name[what], what == FORWARD ? "ttllli" : "ttlllil", a, b, 3, c->stride, 6,
+               padding, 3, c->dilation, c->groups, like ? like->nd : 0, like ? like->shape : NULL);
+}
 
-static pg_status conv_infer(pg_call *c, int sp) {
-  PG_TRY(pg_want(c, 0, PG_M_REAL));
-  PG_TRY(pg_want_same_dtype(c, 1, 0));
-  PG_TRY(pg_want_same_dtype(c, 2, 0));
-  PG_TRY(pg_want_dim(c, 1, sp + 2));
-  const pg_tensor *x = c->in[0], *w = c->in[1], *bias = c->in[2];
+static pg_status apply_infer(pg_call *c) {
   geometry g;
-  PG_TRY(conv_geometry(c, sp, x->nd, x->shape, w->shape, &g));
-  if (bias && (bias->nd != 1 || bias->shape[0] != g.c.oc))
-    return pg_fail(c->ctx, PG_ESHAPE, "argument 'bias': expected [%lld], got %s", (long long)g.c.oc,
-                   pg_shape_str(bias).s);
-  return out_image(c, 0, (pg_dtype)x->dtype, &g, g.c.oc, g.c.oh, g.c.ow);
-}
-
-static pg_status conv1d_infer(pg_call *c) { return conv_infer(c, 1); }
-static pg_status conv2d_infer(pg_call *c) { return conv_infer(c, 2); }
-static pg_status conv_padded_infer(pg_call *c) { return conv_infer(c, spatial(c->in[1]->nd)); }
-
-static pg_status conv_forward(pg_call *c) {
   const pg_tensor *x = c->in[0], *w = c->in[1];
+  PG_TRY(conv_geometry(c, x->nd, x->shape, w->nd, w->shape, &g));
+  return out_image(c, &g, g.c.oc, g.c.out);
+}
+
+static pg_status apply_forward(pg_call *c) {
   geometry g;
-  PG_TRY(conv_geometry(c, spatial(w->nd), x->nd, x->shape, w->shape, &g));
-  return forward_into(c->ctx, &g, c->in[0], c->in[1], c->in[2], c->out[0]);
+  const pg_tensor *x = c->in[0], *w = c->in[1];
+  PG_TRY(conv_geometry(c, x->nd, x->shape, w->nd, w->shape, &g));
+  return forward_into(c->ctx, &g, c->in[0], c->in[1], NULL, c->out[0], NULL);
 }
 
-/* A tensor of the image's shape m, channels last. */
-static pg_status new_image(pg_ctx *ctx, pg_dtype dtype, const geometry *g, const pg_meta *m,
-                           pg_tensor **out) {
-  int64_t c = m->shape[g->batched ? 1 : 0], w = m->shape[m->nd - 1],
-          h = g->sp == 1 ? 1 : m->shape[m->nd - 2];
-  int64_t steps[4] = {h * w * c, 1, w * c, c}, stride[4];
-  int nd = 0;
-  for (int i = 0; i < 4; i++)
-    if (!((i == 0 && !g->batched) || (i == 2 && g->sp == 1))) stride[nd++] = steps[i];
-  return pg_tensor_new_strided(ctx, dtype, m->nd, m->shape, stride, PG_HOST, out);
-}
-
-/* Gradients as ops, so that they have gradients: args of g, explicit padding. */
-static pg_status grad_op(pg_ctx *ctx, const char *name, const geometry *g, pg_tensor *a,
-                         pg_tensor *b, const pg_meta *like, pg_tensor **out) {
-  const int64_t *stride = g->c.stride, *dilation = g->c.dilation;
-  int lead = g->sp == 1;
-  return pg_do(ctx, out, name, "ttlllil", a, b, 2 - lead, stride + lead, 4, g->c.pad, 2 - lead,
-               dilation + lead, g->c.groups, like->nd, like->shape);
-}
-
-static pg_status conv_backward(pg_call *c) {
-  pg_ctx *ctx = c->ctx;
-  const pg_meta *x = &c->meta[0], *w = &c->meta[1];
-  geometry g;
-  PG_TRY(conv_geometry(c, spatial(w->nd), x->nd, x->shape, w->shape, &g));
+static pg_status bias_grad(pg_call *c) {
   pg_tensor *gy = c->gout[0];
-  if (c->recording) {
-    if (c->need[0]) PG_TRY(grad_op(ctx, "conv_input_grad", &g, gy, c->in[1], x, &c->gin[0]));
-    if (c->need[1]) PG_TRY(grad_op(ctx, "conv_weight_grad", &g, c->in[0], gy, w, &c->gin[1]));
-    if (!c->need[2]) return PG_OK;
-    int64_t dims[3];
-    int n = 0;
-    for (int d = 1; d <= gy->nd; d++)
-      if (d != (g.batched ? 2 : 1)) dims[n++] = d;
-    return pg_do(ctx, &c->gin[2], "sum", "tl", gy, n, dims);
-  }
-  if (c->need[0]) {
-    PG_TRY(new_image(ctx, (pg_dtype)x->dtype, &g, x, &c->gin[0]));
-    PG_TRY(input_into(ctx, &g, gy, c->in[1], c->gin[0]));
-  }
-  if (!c->need[1] && !c->need[2]) return PG_OK;
-  PG_TRY(pg_tensor_new(ctx, (pg_dtype)w->dtype, w->nd, w->shape, &c->gin[1]));
-  if (c->need[2]) PG_TRY(pg_tensor_new(ctx, (pg_dtype)w->dtype, 1, w->shape, &c->gin[2]));
-  return weight_into(ctx, &g, c->in[0], gy, c->gin[1], c->gin[2]);
+  return sum_channels(c->ctx, gy, gy->nd - 1 - spatial(c->meta[1].nd), &c->gin[2]);
 }
 
-/* --- the gradients as ops --------------------------------------------------------------------- */
+/* Gradients of input and weight as ops. */
+static pg_status recorded_backward(pg_call *c, const geometry *g) {
+  pg_tensor *gy = c->gout[0];
+  if (c->need[0]) PG_TRY(product_op(c->ctx, INPUT, g, gy, c->in[1], &c->meta[0], &c->gin[0]));
+  if (!c->need[1]) return PG_OK;
+  return product_op(c->ctx, WEIGHT, g, c->in[0], gy, &c->meta[1], &c->gin[1]);
+}
 
-enum { SHAPE = GROUPS + 1 }; /* shape of the result */
+static pg_status apply_backward(pg_call *c) {
+  geometry g;
+  const pg_meta *x = &c->meta[0], *w = &c->meta[1];
+  PG_TRY(conv_geometry(c, x->nd, x->shape, w->nd, w->shape, &g));
+  return recorded_backward(c, &g);
+}
 
-/* conv_input_grad(gy, weight, .., shape): the image whose convolution had gradient gy. */
-static pg_status input_grad_geometry(pg_call *c, const int64_t *w, int wnd, geometry *g) {
-  const pg_arg *shape = &c->arg[SHAPE];
-  return conv_geometry(c, spatial(wnd), shape->n, shape->v, w, g);
+static pg_status input_grad_geometry(pg_call *c, int wnd, const int64_t *w, geometry *g) {
+  return conv_geometry(c, c->arg[SHAPE].n, c->arg[SHAPE].v, wnd, w, g);
 }
 
 static pg_status input_grad_infer(pg_call *c) {
   geometry g;
-  PG_TRY(input_grad_geometry(c, c->in[1]->shape, c->in[1]->nd, &g));
-  return out_image(c, 0, (pg_dtype)c->in[0]->dtype, &g, g.c.ic, g.c.ih, g.c.iw);
+  PG_TRY(input_grad_geometry(c, c->in[1]->nd, c->in[1]->shape, &g));
+  return out_image(c, &g, g.c.ic, g.c.in);
 }
 
 static pg_status input_grad_forward(pg_call *c) {
   geometry g;
-  PG_TRY(input_grad_geometry(c, c->in[1]->shape, c->in[1]->nd, &g));
+  PG_TRY(input_grad_geometry(c, c->in[1]->nd, c->in[1]->shape, &g));
   return input_into(c->ctx, &g, c->in[0], c->in[1], c->out[0]);
-}
-
-static pg_status conv_again(pg_ctx *ctx, const geometry *g, pg_tensor *x, pg_tensor *w,
-                            pg_tensor **out) {
-  int lead = g->sp == 1;
-  return pg_do(ctx, out, "conv_padded", "tttllli", x, w, (pg_tensor *)NULL, 2 - lead,
-               g->c.stride + lead, 4, g->c.pad, 2 - lead, g->c.dilation + lead, g->c.groups);
 }
 
 static pg_status input_grad_backward(pg_call *c) {
   geometry g;
-  PG_TRY(input_grad_geometry(c, c->meta[1].shape, c->meta[1].nd, &g));
-  if (c->need[0]) PG_TRY(conv_again(c->ctx, &g, c->gout[0], c->in[1], &c->gin[0]));
+  const pg_meta *w = &c->meta[1];
+  PG_TRY(input_grad_geometry(c, w->nd, w->shape, &g));
+  pg_tensor *gx = c->gout[0];
+  if (c->need[0]) PG_TRY(product_op(c->ctx, FORWARD, &g, gx, c->in[1], NULL, &c->gin[0]));
   if (!c->need[1]) return PG_OK;
-  return grad_op(c->ctx, "conv_weight_grad", &g, c->gout[0], c->in[0], &c->meta[1], &c->gin[1]);
+  return product_op(c->ctx, WEIGHT, &g, gx, c->in[0], w, &c->gin[1]);
 }
 
-/* conv_weight_grad(x, gy, .., shape): the weight's gradient. */
 static pg_status weight_grad_geometry(pg_call *c, int nd, const int64_t *x, geometry *g) {
-  const pg_arg *shape = &c->arg[SHAPE];
-  return conv_geometry(c, spatial(shape->n), nd, x, shape->v, g);
+  return conv_geometry(c, nd, x, c->arg[SHAPE].n, c->arg[SHAPE].v, g);
 }
 
 static pg_status weight_grad_infer(pg_call *c) {
@@ -494,70 +612,184 @@ static pg_status weight_grad_infer(pg_call *c) {
 static pg_status weight_grad_forward(pg_call *c) {
   geometry g;
   PG_TRY(weight_grad_geometry(c, c->in[0]->nd, c->in[0]->shape, &g));
-  return weight_into(c->ctx, &g, c->in[0], c->in[1], c->out[0], NULL);
+  pg_meta like = {.dtype = c->in[0]->dtype, .nd = c->out[0]->nd};
+  memcpy(like.shape, c->out[0]->shape, sizeof like.shape);
+  pg_tensor *gw = NULL;
+  pg_status s = weight_into(c->ctx, &g, c->in[0], NULL, c->in[1], &like, &gw, NULL);
+  if (s == PG_OK) s = pg_tensor_copy(c->out[0], gw);
+  pg_tensor_unref(gw);
+  return s;
 }
 
 static pg_status weight_grad_backward(pg_call *c) {
   geometry g;
-  PG_TRY(weight_grad_geometry(c, c->meta[0].nd, c->meta[0].shape, &g));
-  if (c->need[0])
-    PG_TRY(grad_op(c->ctx, "conv_input_grad", &g, c->in[1], c->gout[0], &c->meta[0], &c->gin[0]));
+  const pg_meta *x = &c->meta[0];
+  PG_TRY(weight_grad_geometry(c, x->nd, x->shape, &g));
+  pg_tensor *gw = c->gout[0];
+  if (c->need[0]) PG_TRY(product_op(c->ctx, INPUT, &g, c->in[1], gw, x, &c->gin[0]));
   if (!c->need[1]) return PG_OK;
-  return conv_again(c->ctx, &g, c->in[0], c->gout[0], &c->gin[1]);
+  return product_op(c->ctx, FORWARD, &g, c->in[0], gw, NULL, &c->gin[1]);
 }
+
+/* --- conv1d, conv2d, conv3d ------------------------------------------------------------------- */
+
+/* Dtypes and dims that all convolutions ask for; channels: of the result. */
+static pg_status check_tensors(pg_call *c, int sp) {
+  PG_TRY(pg_want(c, 0, PG_M_FLOAT));
+  PG_TRY(pg_want_same_dtype(c, 1, 0));
+  PG_TRY(pg_want_same_dtype(c, 2, 0));
+  return pg_want_dim(c, 1, sp + 2);
+}
+
+static pg_status check_bias(pg_call *c, int64_t channels) {
+  const pg_tensor *bias = c->in[2];
+  if (bias && (bias->nd != 1 || bias->shape[0] != channels))
+    return pg_fail(c->ctx, PG_ESHAPE, "argument 'bias': expected [%lld], got %s",
+                   (long long)channels, pg_shape_str(bias).s);
+  return PG_OK;
+}
+
+static pg_status conv_infer(pg_call *c, int sp) {
+  PG_TRY(check_tensors(c, sp));
+  const pg_tensor *x = c->in[0], *w = c->in[1];
+  geometry g;
+  PG_TRY(conv_geometry(c, x->nd, x->shape, w->nd, w->shape, &g));
+  PG_TRY(check_bias(c, g.c.oc));
+  return out_image(c, &g, g.c.oc, g.c.out);
+}
+
+static pg_status conv1d_infer(pg_call *c) { return conv_infer(c, 1); }
+static pg_status conv2d_infer(pg_call *c) { return conv_infer(c, 2); }
+static pg_status conv3d_infer(pg_call *c) { return conv_infer(c, 3); }
+
+static pg_status conv_forward(pg_call *c) {
+  const pg_tensor *x = c->in[0], *w = c->in[1];
+  geometry g;
+  PG_TRY(conv_geometry(c, x->nd, x->shape, w->nd, w->shape, &g));
+  pg_tensor **kept = c->recording && w->requires_grad ? &c->keep[0] : NULL;
+  return forward_into(c->ctx, &g, c->in[0], c->in[1], c->in[2], c->out[0], kept);
+}
+
+static pg_status conv_backward(pg_call *c) {
+  pg_ctx *ctx = c->ctx;
+  const pg_meta *x = &c->meta[0], *w = &c->meta[1];
+  geometry g;
+  PG_TRY(conv_geometry(c, x->nd, x->shape, w->nd, w->shape, &g));
+  pg_tensor *gy = c->gout[0];
+  if (c->recording) {
+    PG_TRY(recorded_backward(c, &g));
+    return c->need[2] ? bias_grad(c) : PG_OK;
+  }
+  if (c->need[0]) {
+    PG_TRY(new_image(ctx, (pg_dtype)x->dtype, &g, g.c.ic, g.c.in, &c->gin[0]));
+    PG_TRY(input_into(ctx, &g, gy, c->in[1], c->gin[0]));
+  }
+  if (c->need[1])
+    return weight_into(ctx, &g, c->in[0], c->keep[0], gy, w, &c->gin[1],
+                       c->need[2] ? &c->gin[2] : NULL);
+  return c->need[2] ? bias_grad(c) : PG_OK;
+}
+
+/* --- conv_transpose1d, 2d, 3d ----------------------------------------------------------------- */
+
+static pg_status transposed_infer(pg_call *c, int sp) {
+  PG_TRY(check_tensors(c, sp));
+  const pg_tensor *x = c->in[0], *w = c->in[1];
+  geometry g;
+  PG_TRY(transposed_geometry(c, x->nd, x->shape, w->nd, w->shape, &g));
+  PG_TRY(check_bias(c, g.c.ic));
+  return out_image(c, &g, g.c.ic, g.c.in);
+}
+
+static pg_status transposed1d_infer(pg_call *c) { return transposed_infer(c, 1); }
+static pg_status transposed2d_infer(pg_call *c) { return transposed_infer(c, 2); }
+static pg_status transposed3d_infer(pg_call *c) { return transposed_infer(c, 3); }
+
+static pg_status transposed_forward(pg_call *c) {
+  const pg_tensor *x = c->in[0], *w = c->in[1];
+  geometry g;
+  PG_TRY(transposed_geometry(c, x->nd, x->shape, w->nd, w->shape, &g));
+  PG_TRY(input_into(c->ctx, &g, c->in[0], c->in[1], c->out[0]));
+  if (!c->in[2]) return PG_OK;
+  pg_tensor *y = c->out[0], *bias;
+  if (y->dtype == PG_BF16) {
+    int64_t shape[PG_MAX_DIMS], stride[PG_MAX_DIMS] = {0};
+    for (int i = 0; i < y->nd; i++) shape[i] = 1;
+    shape[y->nd - g.sp - 1] = g.c.ic;
+    stride[y->nd - g.sp - 1] = c->in[2]->stride[0];
+    PG_TRY(pg_tensor_alias(c->ctx, c->in[2], y->nd, shape, stride, c->in[2]->offset, &bias));
+    pg__add_in_place(y, bias);
+  } else {
+    PG_TRY(pg__contiguous(c->ctx, c->in[2], &bias));
+    add_bias(c->ctx, bias, y);
+  }
+  pg_tensor_unref(bias);
+  return PG_OK;
+}
+
+static pg_status transposed_backward(pg_call *c) {
+  pg_ctx *ctx = c->ctx;
+  const pg_meta *x = &c->meta[0], *w = &c->meta[1];
+  geometry g;
+  PG_TRY(transposed_geometry(c, x->nd, x->shape, w->nd, w->shape, &g));
+  pg_tensor *gy = c->gout[0];
+  if (c->need[0]) PG_TRY(product_op(ctx, FORWARD, &g, gy, c->in[1], NULL, &c->gin[0]));
+  if (c->need[1]) PG_TRY(product_op(ctx, WEIGHT, &g, gy, c->in[0], w, &c->gin[1]));
+  return c->need[2] ? bias_grad(c) : PG_OK;
+}
+
+/* --- descriptors ------------------------------------------------------------------------------ */
 
 #define CONV_ARGS                                                                  \
   PG_DEF("stride", PG_INTS, 1), {"padding", PG_INTS, PG_DEFAULT, 0, "valid|same"}, \
       PG_DEF("dilation", PG_INTS, 1), PG_DEF("groups", PG_INT, 1)
 
+/* CONV("2d", "H x W", .., conv2d_infer): conv2d. */
+#define CONV(dims, sizes, kernel, check)                                                          \
+  {                                                                                               \
+    .name = "conv" dims,                                                                          \
+    .doc = "y[n, o] = bias[o] + the sum over channels i of weight[o, i] correlated with "         \
+           "input[n, i]; input N x C x " sizes ", weight O x C/groups x " kernel ".",             \
+    .param = {PG_T("input"), PG_T("weight"), PG_TOPT("bias"), CONV_ARGS}, .flags = PG_NN,         \
+    .saves = PG_SAVE_IN(0) | PG_SAVE_IN(1), .nout = 1, .infer = check, .forward = {conv_forward}, \
+    .backward = conv_backward                                                                     \
+  }
+#define TRANSPOSED(dims, sizes, kernel, check)                                              \
+  {                                                                                         \
+    .name = "conv_transpose" dims,                                                          \
+    .doc = "y = bias + what conv" dims " with this weight would send back to its input as " \
+           "gradient; input N x C x " sizes ", weight C x O/groups x " kernel ".",          \
+    .param = {PG_T("input"),                                                                \
+              PG_T("weight"),                                                               \
+              PG_TOPT("bias"),                                                              \
+              PG_DEF("stride", PG_INTS, 1),                                                 \
+              PG_DEF("padding", PG_INTS, 0),                                                \
+              PG_DEF("output_padding", PG_INTS, 0),                                         \
+              PG_DEF("groups", PG_INT, 1),                                                  \
+              PG_DEF("dilation", PG_INTS, 1)},                                              \
+    .flags = PG_NN, .saves = PG_SAVE_IN(0) | PG_SAVE_IN(1), .nout = 1, .infer = check,      \
+    .forward = {transposed_forward}, .backward = transposed_backward                        \
+  }
+#define PRODUCT(title, text, a, b, check, run, back, ...)                                  \
+  {                                                                                        \
+    .name = title, .doc = text, .param = {PG_T(a), PG_T(b), CONV_ARGS, __VA_ARGS__},       \
+    .flags = PG_HIDDEN, .saves = PG_SAVE_IN(0) | PG_SAVE_IN(1), .nout = 1, .infer = check, \
+    .forward = {run}, .backward = back                                                     \
+  }
+
 const pg_op PG_AT(pg_ops_conv)[] = {
-    {.name = "conv2d",
-     .doc =
-         "y[n, o] = bias[o] + the sum over channels i of weight[o, i] correlated with input[n, i]; "
-         "input N x C x H x W, weight O x C/groups x kH x kW.",
-     .param = {PG_T("input"), PG_T("weight"), PG_TOPT("bias"), CONV_ARGS},
-     .flags = PG_NN,
-     .saves = PG_SAVE_IN(0) | PG_SAVE_IN(1),
-     .nout = 1,
-     .infer = conv2d_infer,
-     .forward = {conv_forward},
-     .backward = conv_backward},
-    {.name = "conv1d",
-     .doc =
-         "y[n, o] = bias[o] + the sum over channels i of weight[o, i] correlated with input[n, i]; "
-         "input N x C x L, weight O x C/groups x k.",
-     .param = {PG_T("input"), PG_T("weight"), PG_TOPT("bias"), CONV_ARGS},
-     .flags = PG_NN,
-     .saves = PG_SAVE_IN(0) | PG_SAVE_IN(1),
-     .nout = 1,
-     .infer = conv1d_infer,
-     .forward = {conv_forward},
-     .backward = conv_backward},
-    {.name = "conv_padded",
-     .doc = "conv1d or conv2d, by the dims of weight, with a padding of top, left, bottom, right.",
-     .param = {PG_T("input"), PG_T("weight"), PG_TOPT("bias"), CONV_ARGS},
-     .flags = PG_HIDDEN,
-     .saves = PG_SAVE_IN(0) | PG_SAVE_IN(1),
-     .nout = 1,
-     .infer = conv_padded_infer,
-     .forward = {conv_forward},
-     .backward = conv_backward},
-    {.name = "conv_input_grad",
-     .doc = "The gradient of a convolution's input, of this shape.",
-     .param = {PG_T("grad"), PG_T("weight"), CONV_ARGS, PG_REQ("shape", PG_INTS)},
-     .flags = PG_HIDDEN,
-     .saves = PG_SAVE_IN(0) | PG_SAVE_IN(1),
-     .nout = 1,
-     .infer = input_grad_infer,
-     .forward = {input_grad_forward},
-     .backward = input_grad_backward},
-    {.name = "conv_weight_grad",
-     .doc = "The gradient of a convolution's weight, of this shape.",
-     .param = {PG_T("input"), PG_T("grad"), CONV_ARGS, PG_REQ("shape", PG_INTS)},
-     .flags = PG_HIDDEN,
-     .saves = PG_SAVE_IN(0) | PG_SAVE_IN(1),
-     .nout = 1,
-     .infer = weight_grad_infer,
-     .forward = {weight_grad_forward},
-     .backward = weight_grad_backward},
+    CONV("2d", "H x W", "kH x kW", conv2d_infer),
+    CONV("1d", "L", "k", conv1d_infer),
+    CONV("3d", "D x H x W", "kD x kH x kW", conv3d_infer),
+    TRANSPOSED("2d", "H x W", "kH x kW", transposed2d_infer),
+    TRANSPOSED("1d", "L", "k", transposed1d_infer),
+    TRANSPOSED("3d", "D x H x W", "kD x kH x kW", transposed3d_infer),
+    PRODUCT("conv_apply", "A convolution without bias, all its lists explicit.", "input", "weight",
+            apply_infer, apply_forward, apply_backward, {0}),
+    PRODUCT("conv_input_grad", "The gradient of a convolution's input, of this shape.", "grad",
+            "weight", input_grad_infer, input_grad_forward, input_grad_backward,
+            PG_REQ("shape", PG_INTS)),
+    PRODUCT("conv_weight_grad", "The gradient of a convolution's weight, of this shape.", "input",
+            "grad", weight_grad_infer, weight_grad_forward, weight_grad_backward,
+            PG_REQ("shape", PG_INTS)),
     {0}};

@@ -6,6 +6,7 @@ local core = require "perigee.core"
 local ops = core.ops
 
 H.fixtures("conv")
+H.fixtures("conv_transpose")
 
 -- Arguments x, weight, bias of these shapes, and what follows them.
 local function given(x, w, bias, ...)
@@ -24,7 +25,7 @@ H.op("conv2d", {
     given({1, 2, 7, 6}, {2, 2, 3, 2}, false, 1, {2, 1}, {2, 3}),
     given({2, 2, 5, 5}, {3, 2, 2, 4}, true, 1, "same"),
     given({2, 5, 4}, {4, 2, 3, 3}, true)},
-  large = given({6, 8, 14, 14}, {16, 8, 5, 5}, true, 1, 2),
+  large = given({4, 4, 9, 9}, {8, 4, 3, 3}, true, 1, 1),
   empty = {given({0, 2, 5, 4}, {4, 2, 3, 3}, true, 1, 1), {0, 4, 5, 4}},
   wrong_shape = {
     {given({2, 3, 5, 5}, {4, 2, 3, 3}, true),
@@ -60,6 +61,59 @@ H.op("conv1d", {
     {given({2, 2, 5, 5}, {4, 2, 3}, true), "'input': expected 2 or 3 dims"},
     {given({2, 2, 6}, {4, 2, 3}, true, {1, 2}), "'stride': expected one integer or 1, got 2"}},
   wrong_dtype = {function(t) return {t.randn(2, 2, 5), t.bool(4, 2, 3)} end, "expected float32"},
+  threads = false,
+})
+H.op("conv3d", {
+  args = given({1, 2, 3, 2, 3}, {2, 2, 2, 2, 2}, true),
+  more = {given({1, 2, 3, 4, 3}, {2, 1, 3, 2, 1}, true, {1, 2, 1}, {1, 0, 1}, {1, 2, 1}, 2)},
+  empty = {given({0, 2, 3, 3, 3}, {4, 2, 2, 2, 2}, true), {0, 4, 2, 2, 2}},
+  wrong_shape = {given({2, 5, 5}, {4, 2, 3, 3, 3}, true), "'input': expected 4 or 5 dims"},
+  wrong_dtype = {function(t) return {t.randn(2, 2, 3, 3, 3), t.bool(4, 2, 3, 3, 3)} end,
+    "expected float32"},
+  threads = false,
+})
+
+-- The same with the weight's first sizes the other way round.
+local function turned(x, w, channels, ...)
+  local rest = table.pack(...)
+  return function(t)
+    local list = {t.randn(x), t.randn(w), channels and t.randn(channels) or nil}
+    table.move(rest, 1, rest.n, 4, list)
+    list.n = 3 + rest.n
+    return list
+  end
+end
+
+H.op("conv_transpose2d", {
+  args = turned({1, 2, 3, 2}, {2, 3, 3, 2}, 3, 2, 1, 1),
+  more = {turned({2, 4, 3, 3}, {4, 2, 2, 3}, 4, {2, 1}, 0, 0, 2), turned({2, 2, 3}, {2, 2, 2, 2}),
+    turned({1, 2, 3, 3}, {2, 2, 2, 2}, 2, 1, 1, {1, 0}, 1, 2)},
+  empty = {turned({0, 2, 3, 2}, {2, 3, 3, 2}, 3), {0, 3, 5, 3}},
+  wrong_shape = {
+    {turned({2, 3, 5, 5}, {4, 2, 3, 3}, 2), "%[4 x 2 x 3 x 3%] expects 4 channels, got .*%[2 x 3"},
+    {turned({2, 4, 5, 5}, {4, 2, 3, 3}, 4), "'bias': expected %[2%], got %[4%]"},
+    {turned({2, 4, 5, 5}, {4, 2, 3, 3}, 2, 2, 0, 2),
+      "output_padding 2: expected less than stride 2"},
+    {turned({2, 4, 5, 5}, {4, 2, 3, 3}, 2, 1, 0, 0, 3), "groups 3 does not divide 4"},
+    {turned({2, 4, 1, 5}, {4, 2, 3, 3}, 2, 1, 2), "padding 2 leaves nothing"},
+    {turned({2, 4, 0, 5}, {4, 2, 3, 3}, 2), "no pixels"}},
+  wrong_dtype = {function(t) return {t.int(1, 5, {2, 2, 3, 3}), t.randn(2, 2, 3, 3)} end,
+    "'input': expected .*, got int64"},
+  threads = false,
+})
+H.op("conv_transpose1d", {
+  args = turned({2, 2, 4}, {2, 3, 3}, 3, 2, 1, 1),
+  empty = {turned({0, 2, 3}, {2, 3, 2}), {0, 3, 4}},
+  wrong_shape = {turned({2, 2, 4, 4}, {2, 3, 3}, 3), "'input': expected 2 or 3 dims"},
+  wrong_dtype = {function(t) return {t.randn(2, 2, 3), t.bool(2, 2, 3)} end, "expected float32"},
+  threads = false,
+})
+H.op("conv_transpose3d", {
+  args = turned({1, 2, 2, 2, 2}, {2, 2, 2, 1, 2}, 2, {2, 1, 1}),
+  empty = {turned({0, 2, 2, 2, 2}, {2, 2, 2, 1, 2}), {0, 2, 3, 2, 3}},
+  wrong_shape = {turned({2, 2, 4}, {2, 3, 3, 3, 3}, 3), "'input': expected 4 or 5 dims"},
+  wrong_dtype = {function(t) return {t.randn(1, 2, 2, 2, 2), t.bool(2, 2, 2, 1, 2)} end,
+    "expected float32"},
   threads = false,
 })
 
@@ -135,6 +189,31 @@ describe("conv2d", function()
     local y = ops.conv2d(H.randn(2, 0, 3, 3), H.randn(2, 0, 3, 3), core.tensor {3, 4}, 1, 1)
     assert.same({2, 2, 3, 3}, y.shape)
     H.same(y:sum(), 2 * 9 * 7)
+  end)
+
+  it("computes in bfloat16 with sums in float32", function()
+    local function narrow(t) return t:to "bfloat16" end
+    local shapes = {{2, 8, 6, 6}, {4, 8, 3, 3}, {4}}
+    for _, case in ipairs {{"conv2d", {2, 4, 6, 6}}, {"conv_transpose2d", {2, 8, 6, 6}}} do
+      local name, found = case[1], {}
+      for n, dtype in ipairs {"float32", "bfloat16"} do
+        H.reseed()
+        local leaf = {}
+        for k, shape in ipairs(shapes) do
+          if k == 2 and name ~= "conv2d" then shape = {8, 4, 3, 3} end
+          leaf[k] = narrow(H.randn(shape)):to(dtype)
+          leaf[k].requires_grad = true
+        end
+        local y = core.ops[name](leaf[1], leaf[2], leaf[3], 1, 1)
+        assert.equal(dtype, y.dtype)
+        core.backward(y, narrow(H.cotangent(y:to "float32", 1)):to(dtype))
+        found[n] = {y:detach(), leaf[1].grad, leaf[2].grad, leaf[3].grad}
+      end
+      for k, exact in ipairs(found[1]) do
+        assert.equal("bfloat16", found[2][k].dtype)
+        H.same(found[2][k]:to "float32", exact, 0.03)
+      end
+    end
   end)
 
   it("takes many shapes one after another", function()
