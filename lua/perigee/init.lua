@@ -4,6 +4,7 @@
 
 local core = require "perigee.core"
 local tensor = require "perigee.tensor"
+local util = require "perigee.util"
 
 local M = {
   _VERSION = "Perigee " .. core.version(),
@@ -55,7 +56,12 @@ setmetatable(M, {
     elseif FROM_IO[name] then
       value = require("perigee.io")[name]
     else
-      return nil
+      if type(name) ~= "string" or name:sub(1, 1) == "_" then return nil end
+      local names = util.sorted_keys(self)
+      for room in pairs(ROOMS) do names[#names + 1] = room end
+      local near = util.suggest(name, names)
+      error(("pg: there is no function '%s'%s"):format(name,
+        near and (", did you mean '%s'?"):format(near) or ""), 2)
     end
     rawset(self, name, value)
     return value

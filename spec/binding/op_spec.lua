@@ -81,3 +81,10 @@ describe("the registry", function()
     end
   end)
 end)
+
+describe("pg", function()
+  it("suggests a name for one that it does not have", function()
+    H.raises(function() return pg.onez(2) end, "did you mean 'ones'")
+    H.raises(function() return pg.opim end, "did you mean 'optim'")
+  end)
+end)
