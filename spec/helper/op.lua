@@ -113,57 +113,69 @@ local function shapes(results)
   return table.concat(text, ", ")
 end
 
--- Lets the n-th allocation of one run fail, for n = 1, 2, .. until the run passes.
-local function starve(fn, make, dtype, grad, fixed)
-  local function attempt(n)
-    local args = arguments(make, dtype)
-    local unmoved = fixed and positions(fixed, args) or {}
-    core.manual_seed(3)
-    local copies, leaves = prepare(args, grad, nil, unmoved)
-    local cotangents = {}
-    do -- a dry run for the shapes of the outputs, so that only the op's own work is starved
-      local results = call(fn, (prepare(args, grad, nil, unmoved)))
-      for j = 1, results.n do
-        if V.is_float(results[j]) and results[j].requires_grad then
-          cotangents[j] = C.cotangent(results[j], j)
-        end
+-- One run with its n-th allocation failing (-1: none); everything it made is dropped.
+-- Returns whether it passed, and the message.
+local function attempt(fn, make, dtype, grad, fixed, n)
+  local args = arguments(make, dtype)
+  local unmoved = positions(fixed, args)
+  local cotangents = {}
+  core.manual_seed(3)
+  do -- a dry run for the shapes of the outputs, so that only the op's own work is starved
+    local results = call(fn, (prepare(args, grad, nil, unmoved)))
+    for j = 1, results.n do
+      if V.is_float(results[j]) and results[j].requires_grad then
+        cotangents[j] = C.cotangent(results[j], j)
       end
     end
-    collectgarbage()
-    collectgarbage()
-    core.manual_seed(3)
-    core.fail_after(n)
-    local ok, message = pcall(function()
-      local results = call(fn, copies)
-      for j = 1, results.n do
-        if cotangents[j] then
-          core.backward(results[j], cotangents[j], {retain_graph = true})
-        end
-      end
-    end)
-    core.fail_after(-1)
-    for _, leaf in ipairs(leaves) do leaf.grad = nil end
-    return ok, message
   end
-  local function live()
-    collectgarbage()
-    collectgarbage()
-    return core.memory().live
-  end
-  attempt(-1) -- what is made once and kept (primitives by shape, scratch memory) is made here
-  for n = 1, 10000 do
-    local before = live()
-    local ok, message = attempt(n)
-    local after = live()
-    if after ~= before then
-      fail("allocation %d failed: %d bytes are left over", n, after - before)
+  local copies, leaves = prepare(args, grad, nil, unmoved)
+  core.manual_seed(3)
+  core.fail_after(n)
+  local ok, message = pcall(function()
+    local results = call(fn, copies)
+    for j = 1, results.n do
+      if cotangents[j] then core.backward(results[j], cotangents[j], {retain_graph = true}) end
     end
-    if ok then return n - 1 end
-    if not tostring(message):find "out of memory" then
+  end)
+  core.fail_after(-1)
+  for _, leaf in ipairs(leaves) do leaf.grad = nil end
+  return ok, message
+end
+
+local function live()
+  collectgarbage()
+  collectgarbage()
+  return core.memory().live
+end
+
+-- Lets the n-th allocation of one run fail, for n = 1, 2, .. until the run passes: each failure is
+-- clean, and nothing is left over at the end.
+local function starve(...)
+  local given = table.pack(...)
+  local function try(n)
+    given[given.n + 1] = n
+    return attempt(table.unpack(given, 1, given.n + 1))
+  end
+  try(-1) -- what is made once and kept (primitives by shape, scratch memory) is made here
+  local before = live()
+  local n, ok, message = 0
+  repeat
+    n = n + 1
+    ok, message = try(n)
+    if not ok and not tostring(message):find "out of memory" then
       fail("allocation %d failed: expected 'out of memory', got: %s", n, tostring(message))
     end
+  until ok or n == 10000
+  if not ok then fail "still failing after 10000 allocations" end
+  local rest = live() - before
+  if rest == 0 then return end
+  for k = 1, n do -- whose failure was it?
+    before = live()
+    try(k)
+    local left = live() - before
+    if left ~= 0 then fail("allocation %d failed: %d bytes are left over", k, left) end
   end
-  fail("still failing after 10000 allocations")
+  fail("%d bytes are left over", rest)
 end
 
 --- Declares the tests that every op must pass, in a `describe` block named after it: gradients
