@@ -20,7 +20,7 @@ local function build(spec, dtype)
   local label = nn.Input({}, {name = "label", dtype = "int64", training_only = true})
   local h, channels = image, 1
   for k, width in ipairs {8, 16} do
-    h = nn.Conv2d(channels, width, 3, {padding = 1, name = "conv" .. k})(h)
+    h = nn.Conv2d(channels, width, 3, {padding = 1, bias = not spec.norm, name = "conv" .. k})(h)
     if spec.norm then h = nn.BatchNorm2d(width, {name = "norm" .. k})(h) end
     h = nn.MaxPool2d(2)(nn.PReLU({name = "act" .. k})(h))
     channels = width
@@ -35,8 +35,8 @@ local function build(spec, dtype)
     local key = name:match "^start%.(.*)"
     if key and (spec.norm or not key:find "norm") then weights[key] = value end
   end
-  local missing = model:load_state_dict(weights, {strict = false})
-  assert.same({}, missing.unexpected_keys)
+  if spec.norm then weights["conv1.bias"], weights["conv2.bias"] = nil, nil end
+  assert.same({}, model:load_state_dict(weights, {strict = false}).unexpected_keys)
   return model
 end
 
