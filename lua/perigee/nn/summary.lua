@@ -128,7 +128,7 @@ end
 -- print: function of a line (standard output)
 function M.summary(module, opt)
   opt = util.options("summary", opt, {"input_shape", "print"})
-  local show = opt.print or function(line) io.stdout:write(line, "\n") end
+  local show = opt.print or print
   for _, line in ipairs(M.lines(module, opt)) do show(line) end
 end
 
