@@ -1,134 +1,177 @@
---- oneDNN against im2col and BLAS: the same convolutions in two processes, chosen by PERIGEE_CONV.
--- Relies on perigee.core. Sources: core/kernels/onednn.c, core/kernels/im2col.c.
+-- The two engines of a convolution against each other: oneDNN and im2col with BLAS, each in a
+-- process of its own (PERIGEE_CONV), in float32, and float64 as the judge of both.
+-- Relies on spec/helper.lua.
+-- Sources: core/kernels/onednn.c, core/kernels/im2col.c, core/ops/conv.c.
 
+local H = require "spec.helper"
 local core = require "perigee.core"
 
-local lua = arg and arg[-1] or "lua5.4"
-
--- {input, weight, bias, stride, padding, dilation, groups}, as core.ops takes them
-local CASES = {
-  {"conv2d", "{8, 1, 28, 28}", "{32, 1, 5, 5}", "1, 2"},
-  {"conv2d", "{4, 32, 14, 14}", "{64, 32, 5, 5}", "1, 2"},
-  {"conv2d", "{3, 16, 15, 13}", "{24, 16, 3, 3}", "2, 1"},
-  {"conv2d", "{2, 64, 9, 9}", "{32, 64, 1, 1}", "1"},
-  {"conv2d", "{2, 17, 11, 10}", "{19, 17, 3, 2}", "{2, 1}, {1, 0}"},
-  {"conv2d", "{2, 16, 12, 12}", "{16, 16, 3, 3}", "1, 2, 2"},
-  {"conv2d", "{2, 32, 10, 10}", "{32, 8, 3, 3}", "1, 1, 1, 4"},
-  {"conv2d", "{2, 32, 10, 10}", "{32, 1, 3, 3}", "1, 1, 1, 32"},
-  {"conv2d", "{2, 6, 10, 10}", "{12, 1, 3, 3}", "2, 1, 1, 6"},
-  {"conv2d", "{2, 3, 9, 9}", "{8, 3, 4, 4}", "1, 'same'"},
-  {"conv2d", "{1, 3, 40, 40}", "{16, 3, 7, 7}", "2, 3"},
-  {"conv2d", "{1, 8, 1, 1}", "{8, 8, 1, 1}", "1"},
-  {"conv1d", "{3, 16, 50}", "{32, 16, 5}", "1, 2"},
-  {"conv3d", "{2, 8, 5, 6, 7}", "{16, 8, 3, 3, 3}", "{1, 2, 1}, 1"},
-  {"conv3d", "{2, 8, 4, 4, 4}", "{8, 2, 2, 1, 3}", "1, {1, 0, 1}, 1, 4"},
-  {"conv_transpose2d", "{2, 16, 7, 7}", "{16, 8, 3, 3}", "2, 1, 1"},
-  {"conv_transpose2d", "{2, 8, 6, 6}", "{8, 4, 3, 3}", "1, 0, {1, 0}, 2, 2"},
-  {"conv_transpose3d", "{1, 8, 3, 4, 3}", "{8, 6, 2, 2, 3}", "{2, 1, 1}, {0, 1, 1}, {1, 0, 0}"},
+-- n, in channels, height, width, out channels, kernel height, width, then the arguments of conv2d.
+local SHAPES = {
+  {3, 1, 28, 28, 32, 5, 5, 1, 2, 1, 1}, -- the six of LeNets++
+  {3, 32, 28, 28, 32, 5, 5, 1, 2, 1, 1},
+  {3, 32, 14, 14, 64, 5, 5, 1, 2, 1, 1},
+  {3, 64, 14, 14, 64, 5, 5, 1, 2, 1, 1},
+  {3, 64, 7, 7, 128, 5, 5, 1, 2, 1, 1},
+  {3, 128, 7, 7, 128, 5, 5, 1, 2, 1, 1},
+  {2, 3, 9, 11, 4, 3, 3, 1, 0, 1, 1},
+  {2, 3, 10, 9, 5, 4, 2, 1, "same", 1, 1}, -- more padding on one side
+  {1, 17, 8, 9, 19, 2, 4, 1, "same", {2, 1}, 1},
+  {2, 5, 12, 13, 7, 3, 2, {2, 3}, {1, 0}, 1, 1},
+  {2, 6, 12, 12, 6, 3, 3, 1, {2, 3}, {2, 3}, 1},
+  {2, 8, 9, 9, 12, 3, 3, 1, 1, 1, 4},
+  {2, 16, 9, 9, 16, 3, 3, 2, 1, 1, 16}, -- depthwise
+  {2, 4, 7, 7, 8, 3, 3, 1, 1, 1, 4},
+  {4, 24, 6, 5, 40, 1, 1, 1, 0, 1, 1},
+  {1, 3, 5, 6, 2, 5, 6, 1, 0, 1, 1}, -- one output pixel
+  {2, 2, 5, 5, 3, 3, 3, 3, 4, 1, 1}, -- windows that see padding only
 }
 
--- Writes output and gradients of every case to standard output, each as a string with its length.
+-- Writes the raw elements of every result of every shape into a file: y, its gradients, y without
+-- a bias.
 local SCRIPT = [[
 local core = require "perigee.core"
-local cases, dtype = ...
-core.manual_seed(5)
-for _, case in ipairs(load("return " .. cases)()) do
-  local name, x, w, rest = table.unpack(case)
-  local function leaf(shape)
-    local t = core.ops.randn(shape):to(dtype)
+local shapes = %s
+local out = assert(io.open(arg[1], "wb"))
+for k, s in ipairs(shapes) do
+  core.manual_seed(k)
+  local n, ic, h, w, oc, kh, kw, stride, padding, dilation, groups = table.unpack(s)
+  local function leaf(...)
+    local t = core.ops.randn {...}
     t.requires_grad = true
     return t
   end
-  x, w = leaf(x), leaf(w)
-  local channels = core.ops[name](x, w, nil, table.unpack(rest)).shape[2]
-  local bias = leaf {channels}
-  local y = core.ops[name](x, w, bias, table.unpack(rest))
-  core.backward(y, core.ops.randn(y.shape):to(dtype))
-  for _, t in ipairs {y:detach(), x.grad, w.grad, bias.grad} do
-    io.write(string.pack("s8", t:to("float32"):bytes()))
+  local x, weight, bias = leaf(n, ic, h, w), leaf(oc, ic // groups, kh, kw), leaf(oc)
+  local y = core.ops.conv2d(x, weight, bias, stride, padding, dilation, groups)
+  local stride4 = y:stride()
+  assert(y.shape[2] == 1 or stride4[2] == 1, "channels are not last in memory")
+  core.backward(y, core.ops.randn(y.shape))
+  local plain = core.ops.conv2d(x:detach(), weight:detach(), nil, stride, padding, dilation, groups)
+  for _, t in ipairs {y:detach(), x.grad, weight.grad, bias.grad, plain} do
+    out:write(string.pack("<s8", t:bytes()))
   end
 end
+assert(out:close())
 ]]
 
-local function quoted(text) return "'" .. text:gsub("'", [['\'']]) .. "'" end
+local function literal(value)
+  if type(value) == "table" then
+    local parts = {}
+    for i, item in ipairs(value) do parts[i] = literal(item) end
+    return "{" .. table.concat(parts, ", ") .. "}"
+  end
+  return type(value) == "string" and ("%q"):format(value) or tostring(value)
+end
 
--- Output of the script in a process of its own, or nil and what it complained about.
-local function run(engine, dtype)
+--- Runs a Lua script with these settings and one argument. @return whether it ended well, output
+local function run(folder, settings, script, argument)
+  local path = folder .. "/script.lua"
+  local file = assert(io.open(path, "w"))
+  file:write(script)
+  assert(file:close())
+  local pipe = assert(io.popen(("%s lua5.4 '%s' '%s' 2>&1"):format(settings, path, argument)))
+  local output = pipe:read "a"
+  return pipe:close() == true, output
+end
+
+--- Every result of an engine by shape, as lists of numbers.
+local function results(engine)
+  local all = {}
+  H.in_folder(function(folder)
+    local path = folder .. "/results"
+    local ok, output = run(folder, "PERIGEE_CONV=" .. engine, SCRIPT:format(literal(SHAPES)), path)
+    assert(ok, output)
+    local file = assert(io.open(path, "rb"))
+    local data, at = file:read "a", 1
+    file:close()
+    for k = 1, #SHAPES do
+      all[k] = {}
+      for j = 1, 5 do
+        local bytes
+        bytes, at = string.unpack("<s8", data, at)
+        all[k][j] = H.unpack(bytes, "float32")
+      end
+    end
+  end)
+  return all
+end
+
+--- What the float64 path says.
+local function judge(k)
+  local n, ic, h, w, oc, kh, kw, stride, padding, dilation, groups = table.unpack(SHAPES[k])
+  core.manual_seed(k)
+  local function leaf(...)
+    local t = core.ops.randn {...}:to "float64":detach()
+    t.requires_grad = true
+    return t
+  end
+  local x, weight, bias = leaf(n, ic, h, w), leaf(oc, ic // groups, kh, kw), leaf(oc)
+  local y = core.ops.conv2d(x, weight, bias, stride, padding, dilation, groups)
+  core.backward(y, core.ops.randn(y.shape):to "float64")
+  local plain = core.ops.conv2d(x:detach(), weight:detach(), nil, stride, padding, dilation, groups)
   local list = {}
-  for i, c in ipairs(CASES) do
-    list[i] = ("{%q, %s, %s, {%s}}"):format(c[1], c[2], c[3], (c[4]:gsub("'", '"')))
-  end
-  local script = os.tmpname()
-  local file = assert(io.open(script, "w"))
-  file:write(SCRIPT)
-  file:close()
-  local pipe = assert(io.popen(("PERIGEE_CONV=%s %s %s %s %s 2>%s.err"):format(engine, lua, script,
-    quoted("{" .. table.concat(list, ", ") .. "}"), dtype, script)))
-  local data = pipe:read "a"
-  local ok = pipe:close()
-  local err = assert(io.open(script .. ".err"))
-  local message = err:read "a"
-  err:close()
-  os.remove(script)
-  os.remove(script .. ".err")
-  if not ok then return nil, message end
-  return data
+  for j, t in ipairs {y, x.grad, weight.grad, bias.grad, plain} do list[j] = H.values(t) end
+  return list
 end
 
-local WHAT = {"output", "gradient of the input", "gradient of the weight", "gradient of the bias"}
+local SMALL = "{{1, 1, 3, 3, 1, 3, 3, 1, 0, 1, 1}}"
+local WHAT = {"output", "gradient of the input", "gradient of the weight", "gradient of the bias",
+  "output without bias"}
 
--- Fails unless every tensor of both runs is near, relative to its largest element.
-local function agree(one, two, tol)
-  assert.equal(#one, #two)
-  local at, number = 1, 0
-  while at <= #one do
-    local a, b, past
-    a = string.unpack("s8", one, at)
-    b, past = string.unpack("s8", two, at)
-    local n = #a // 4
-    local x, y = core.from_bytes(a, "float32", {n}), core.from_bytes(b, "float32", {n})
-    local scale = math.max(y:abs():max():item(), 1e-3)
-    local apart = (x - y):abs():max():item() / scale
-    local case = CASES[number // 4 + 1]
-    if apart ~= apart or apart > tol then
-      error(("%s of %s %s %s: %g apart"):format(WHAT[number % 4 + 1], case[1], case[2], case[3],
-        apart))
-    end
-    at, number = past, number + 1
+local function missing(output) return output:find "oneDNN cannot be loaded" ~= nil end
+
+local has_onednn = H.in_folder(function(folder)
+  local ok, output = run(folder, "PERIGEE_CONV=onednn", SCRIPT:format(SMALL),
+    folder .. "/results")
+  assert(ok or missing(output), output)
+  return ok
+end)
+
+describe("a convolution", function()
+  for _, engine in ipairs(has_onednn and {"blas", "onednn"} or {"blas"}) do
+    it(("through %s is what float64 says, channels last"):format(engine), function()
+      local found = results(engine)
+      for k, shape in ipairs(SHAPES) do
+        for j, expected in ipairs(judge(k)) do
+          local most = 0
+          for _, v in ipairs(expected) do most = math.max(most, math.abs(v)) end
+          assert.equal(#expected, #found[k][j])
+          for i, v in ipairs(expected) do
+            local actual = found[k][j][i]
+            local near = math.abs(actual - v) <= 1e-5 * most
+            if not near then -- NaN is not near either
+              error(("%s of %s, element %d: expected %.9g, got %.9g"):format(WHAT[j],
+                literal(shape), i, v, actual))
+            end
+          end
+        end
+      end
+    end)
   end
-  assert.equal(4 * #CASES, number)
-end
 
-describe("the engines of convolution", function()
-  local blas, onednn, complaint
-  setup(function()
-    blas = assert(run("blas", "float32"))
-    onednn, complaint = run("onednn", "float32")
+  it("says so where oneDNN is asked for and cannot be loaded", function()
+    H.in_folder(function(folder)
+      for _, version in ipairs {2, 3} do
+        assert(io.open(("%s/libdnnl.so.%d"):format(folder, version), "w")):close()
+      end
+      local script = SCRIPT:format(SMALL)
+      local here = ("LD_LIBRARY_PATH='%s'"):format(folder)
+      local ok, output = run(folder, here .. " PERIGEE_CONV=onednn", script, folder .. "/results")
+      assert.is_false(ok)
+      assert.is_truthy(output:find "conv2d: PERIGEE_CONV=onednn, but oneDNN cannot be loaded",
+        output)
+      ok, output = run(folder, here, script, folder .. "/results")
+      assert(ok, output)
+    end)
   end)
 
-  it("agree in float32 where oneDNN is there, else it is missed by name", function()
-    if not onednn then
-      assert.is_truthy(complaint:find "PERIGEE_CONV=onednn, but oneDNN cannot be loaded")
-      return
-    end
-    agree(onednn, blas, 1e-5)
-  end)
-
-  it("agree with float64", function()
-    local exact = assert(run("blas", "float64"))
-    agree(blas, exact, 1e-5)
-    if onednn then agree(onednn, exact, 1e-5) end
-  end)
-
-  it("agree in bfloat16", function()
-    local narrow = assert(run("blas", "bfloat16"))
-    agree(narrow, blas, 0.03)
-    if onednn then agree(assert(run("onednn", "bfloat16")), narrow, 0.03) end
-  end)
-
-  it("are refused where there is none of that name", function()
-    local ok, message = run("mkl", "float32")
-    assert.is_nil(ok)
-    assert.is_truthy(message:find "PERIGEE_CONV: expected onednn or blas, got 'mkl'")
+  it("refuses an engine that there is not", function()
+    H.in_folder(function(folder)
+      local ok, output = run(folder, "PERIGEE_CONV=mkl", SCRIPT:format(SMALL),
+        folder .. "/results")
+      assert.is_false(ok)
+      assert.is_truthy(output:find("PERIGEE_CONV: expected onednn or blas, got 'mkl'", 1, true),
+        output)
+    end)
   end)
 end)
