@@ -132,10 +132,11 @@ end
 -- @param pattern a Lua pattern, or a list of them
 -- @return the message
 function M.raises(fn, pattern, ...)
+  local patterns = type(pattern) == "table" and pattern or {pattern}
   local ok, message = pcall(fn, ...)
-  if ok then fail(2, "expected an error that matches %q, got none", tostring(pattern)) end
+  if ok then fail(2, "expected an error that matches %q, got none", patterns[1]) end
   message = tostring(message)
-  for _, each in ipairs(type(pattern) == "table" and pattern or {pattern}) do
+  for _, each in ipairs(patterns) do
     if not message:find(each) then
       fail(2, "expected an error that matches %q, got: %s", each, message)
     end

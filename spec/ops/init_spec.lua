@@ -90,3 +90,23 @@ describe("initialisers", function()
     end
   end)
 end)
+
+-- What every op must pass, for those that overwrite their tensor.
+for _, case in ipairs {
+  {"uniform_"}, {"normal_"}, {"trunc_normal_"}, {"exponential_"}, {"random_", {1, 6}},
+  {"bernoulli_", {0.3}}, {"constant_", {2.5}}, {"ones_"}, {"zeros_"}, {"eye_"}, {"orthogonal_"},
+  {"dirac_", {}, {6, 4, 3}}, {"kaiming_uniform_"}, {"kaiming_normal_"}, {"xavier_uniform_"},
+  {"xavier_normal_"},
+} do
+  local name, more, shape = case[1], case[2] or {}, case[3] or {6, 4}
+  local any = name == "random_" or name == "bernoulli_" -- fill tensors of any dtype
+  local function args(sizes)
+    return function(t) return {t.randn(sizes), table.unpack(more)} end
+  end
+  H.op(name, {
+    args = args(shape), large = args {shape[1] * 50, shape[2] * 100, shape[3]},
+    empty = args {0, table.unpack(shape, 2)}, nograd = true,
+    wrong_dtype = not any and {function(t) return {t.bool(shape), table.unpack(more)} end, "float"}
+      or nil,
+  })
+end
