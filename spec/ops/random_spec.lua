@@ -19,6 +19,23 @@ local function filled(name, dtype, ...)
   return x
 end
 
+local integer = {function(t) return {t.int(1, 3, {3})} end, "expected float32.*got int64"}
+for name, op in pairs {
+  uniform_ = {good = {-2, 4}, bad = {1, 0}, message = "from <= to, got 1 and 0"},
+  normal_ = {good = {3, 0.5}, bad = {0, -1}, message = "'std': expected 0 or more, got %-1"},
+  bernoulli_ = {good = {0.3}, bad = {1.5}, message = "'p': expected 0 to 1, got 1.5", any = true},
+  exponential_ = {good = {2}, bad = {0}, message = "'lambd': expected more than 0, got 0"},
+  random_ = {good = {1, 6}, bad = {3, 1}, message = "from <= to .*, got 3 and 1", any = true},
+} do
+  H.op(name, {
+    args = function(t) return {t.zeros(3, 4), table.unpack(op.good)} end,
+    large = function(t) return {t.zeros(300, 200), table.unpack(op.good)} end,
+    empty = {function(t) return {t.zeros(0, 3), table.unpack(op.good)} end, {0, 3}},
+    wrong_shape = {function(t) return {t.zeros(3), table.unpack(op.bad)} end, op.message},
+    wrong_dtype = not op.any and integer or nil,
+  })
+end
+
 describe("random fills", function()
   local fills = { -- name, arguments, mean, standard deviation
     {"uniform_", {}, 0.5, 12 ^ -0.5}, {"uniform_", {-2, 4}, 1, 3 ^ 0.5}, {"normal_", {}, 0, 1},
@@ -79,16 +96,7 @@ describe("random fills", function()
     assert(ops.normal_(ops.empty({})):isfinite():item())
   end)
 
-  it("refuse what they cannot do", function()
-    local x = ops.zeros({3})
-    for _, case in ipairs {
-      {"uniform_", {1, 0}, "from <= to, got 1 and 0"}, {"normal_", {0, -1}, "'std'"},
-      {"bernoulli_", {1.5}, "'p': expected 0 to 1"}, {"exponential_", {0}, "'lambd'"},
-      {"random_", {3, 1}, "from <= to"}} do
-      H.raises(function() ops[case[1]](x, table.unpack(case[2])) end, case[3])
-      H.same(x, ops.zeros({3}))
-    end
-    H.raises(function() ops.normal_(H.int(1, 3, {2})) end, "expected float32.*got int64")
+  it("refuse to overwrite what carries a gradient", function()
     local w = ops.ones({2})
     w.requires_grad = true
     H.raises(function() ops.uniform_(w * 2) end, "carries a gradient")
