@@ -56,8 +56,13 @@ function DataLoader:batches()
     local first = at * size + 1
     local last = math.min(first + size - 1, n)
     at = at + 1
-    return batch(set, order and order:narrow(1, first, last - first + 1)
-      or core.data.range(first, last))
+    local index = order and order:narrow(1, first, last - first + 1)
+      or core.data.range(first, last)
+    if at == count and order then   -- 8 bytes a sample, which the collector does not see
+      order:release()
+      order = nil
+    end
+    return batch(set, index)
   end
 end
 
