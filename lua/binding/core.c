@@ -36,10 +36,26 @@ int pgl_refuse(lua_State *L, pg_status s) {
   return 2;
 }
 
+/* Young boxes go early: after a share of what is live, or a number of calls whatever their size, so
+ * that a loop which makes the same garbage again and again finds its final size in a few rounds. */
+enum { YOUNG_BYTES = 256 << 10, YOUNG_SHARE = 16, FEW_CALLS = 64, MANY_CALLS = 256 };
+
+static void collect_young(lua_State *L, pgl_state *st) {
+  if (lua_gc(L, LUA_GCISRUNNING)) lua_gc(L, LUA_GCSTEP, 0);
+  st->live_before = st->ctx->mem.live;
+  st->calls = 0;
+}
+
 void pgl_pressure(lua_State *L, pgl_state *st) {
-  if (st->ctx->mem.live <= st->soft_max) return;
-  lua_gc(L, LUA_GCCOLLECT);
-  while (st->ctx->mem.live > st->soft_max / 5 * 4) st->soft_max += st->soft_max / 2;
+  size_t live = st->ctx->mem.live, allowed = st->live_before / YOUNG_SHARE;
+  if (live > st->soft_max) {
+    lua_gc(L, LUA_GCCOLLECT);
+    while (st->ctx->mem.live > st->soft_max / 5 * 4) st->soft_max += st->soft_max / 2;
+    return;
+  }
+  if (++st->calls < FEW_CALLS) return;
+  if (allowed < YOUNG_BYTES) allowed = YOUNG_BYTES;
+  if (st->calls >= MANY_CALLS || live > st->live_before + allowed) collect_young(L, st);
 }
 
 static int l_manual_seed(lua_State *L) {

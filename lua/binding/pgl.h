@@ -14,9 +14,11 @@ typedef struct pgl_scope pgl_scope;
 /* One per Lua state; lives in the registry and is freed last. */
 typedef struct pgl_state {
   pg_ctx *ctx;
-  pgl_scope *scope; /* innermost open scope */
-  size_t soft_max;  /* bytes live that make the collector run */
-  bool injecting;   /* core.fail_after is armed: no second try on ENOMEM */
+  pgl_scope *scope;   /* innermost open scope */
+  size_t soft_max;    /* bytes live that make the collector run */
+  size_t live_before; /* bytes live after the last collection of young boxes */
+  int calls;          /* of pgl_pressure since then */
+  bool injecting;     /* core.fail_after is armed: no second try on ENOMEM */
   char error[PG_ERROR_LEN];
 } pgl_state;
 
@@ -47,7 +49,8 @@ void pgl_push(lua_State *L, pg_tensor *t);
 pgl_box *pgl_to_box(lua_State *L, int idx);
 /* The tensor at idx; raises for anything else and for a released one. */
 pg_tensor *pgl_check_tensor(lua_State *L, int idx);
-/* Call after bytes were allocated: runs the collector when the soft maximum is passed. */
+/* Call after bytes were allocated: runs the collector over young boxes now and then, and over all
+ * when the soft maximum is passed. */
 void pgl_pressure(lua_State *L, pgl_state *st);
 
 /* The arguments of one call, parsed by a parameter list. */
