@@ -1,11 +1,12 @@
-/* Pooling of 1-d and 2-d images: max, average, adaptive; their gradients are linear ops of their
- * own. Lanes of channels are walked together where images are channels-last. Relies on
+/* Pooling of 1-d and 2-d images: max, average, power mean, adaptive; their gradients are linear ops
+ * of their own. Lanes of channels are walked together where images are channels-last. Relies on
  * autograd/op.h. Spec: spec/ops/pool_spec.lua. */
 #include <math.h>
 #include <string.h>
 
 #include "autograd/node.h"
 #include "base/par.h"
+#include "ops/chain.h"
 
 enum { LANES = 64 };
 
@@ -142,20 +143,22 @@ static pg_status read_ints(pg_call *c, int k, int n, int64_t least, int64_t *v) 
   return PG_OK;
 }
 
-/* Window along the last sp dims from kernel, stride, padding, dilation and ceil_mode. */
-static pg_status explicit_window(pg_call *c, int sp, int dilation_arg, int ceil_arg, window *w) {
+/* Window along the last sp dims. at: the argument kernel_size, stride comes after it; padding_at,
+ * dilation_at: -1 where the op has none. */
+static pg_status explicit_window(pg_call *c, int sp, int at, int padding_at, int dilation_at,
+                                 int ceil_at, window *w) {
   pg_ctx *ctx = c->ctx;
   const pg_tensor *x = c->in[0];
   int64_t k[2] = {1, 1}, stride[2], pad[2] = {0}, dilation[2] = {1, 1};
-  PG_TRY(read_ints(c, 0, sp, 1, k));
+  PG_TRY(read_ints(c, at, sp, 1, k));
   memcpy(stride, k, sizeof k);
-  if (c->arg[1].set && c->arg[1].n) PG_TRY(read_ints(c, 1, sp, 1, stride));
-  PG_TRY(read_ints(c, 2, sp, 0, pad));
-  if (dilation_arg >= 0) PG_TRY(read_ints(c, dilation_arg, sp, 1, dilation));
+  if (c->arg[at + 1].set && c->arg[at + 1].n) PG_TRY(read_ints(c, at + 1, sp, 1, stride));
+  if (padding_at >= 0) PG_TRY(read_ints(c, padding_at, sp, 0, pad));
+  if (dilation_at >= 0) PG_TRY(read_ints(c, dilation_at, sp, 1, dilation));
   if (k[0] * k[1] > MOST)
     return pg_fail(ctx, PG_EARG, "a kernel of %lld x %lld is too large", (long long)k[0],
                    (long long)k[1]);
-  bool ceil_mode = c->arg[ceil_arg].i != 0;
+  bool ceil_mode = c->arg[ceil_at].i != 0;
   *w = (window){.ih = sp == 1 ? 1 : x->shape[x->nd - 2], .iw = x->shape[x->nd - 1], .oh = 1};
   for (int a = 0; a < 2; a++) w->k[a] = w->stride[a] = w->dilation[a] = 1;
   for (int i = 0; i < sp; i++) {
@@ -191,9 +194,9 @@ typedef struct job {
   void *image, *pooled, *index;
   images im;
   window w;
-  int64_t rows, pieces; /* pieces in a row */
-  bool wide;            /* eight bytes in index */
-  bool clear, add;      /* into the image: zero it first; windows overlap */
+  int64_t rows;
+  bool wide;       /* eight bytes in index */
+  bool clear, add; /* into the image: zero it first; windows overlap */
 } job;
 
 /* Pooled values that are walked together: lanes of one pixel, or pixels of a row where an image has
@@ -213,31 +216,30 @@ typedef struct span {
 
 static inline bool is_planar(const job *j) { return j->im.lanes == 1 && !j->w.adaptive; }
 
-static inline piece piece_of(const job *j, int64_t row, int64_t q) {
+/* The piece that begins at pixel ox of a pooled row, at this lane. */
+static inline piece piece_of(const job *j, int64_t row, int64_t ox, int64_t lane, bool planar) {
   const window *w = &j->w;
-  piece p = {.planar = is_planar(j), .width = w->k[1]};
-  if (p.planar) {
-    p.ox = q * LANES;
-    p.n = pg_min64(LANES, w->ow - p.ox);
-    p.at = row * w->ow + p.ox;
+  piece p = {.planar = planar, .width = w->k[1], .ox = ox, .lane = lane};
+  p.at = (row * w->ow + ox) * j->im.lanes + lane;
+  if (planar) {
+    p.n = pg_min64(LANES, w->ow - ox);
     return p;
   }
-  const int64_t parts = j->pieces / w->ow;
-  p.ox = q / parts;
-  p.lane = q % parts * LANES;
-  p.n = pg_min64(LANES, j->im.lanes - p.lane);
-  p.at = (row * w->ow + p.ox) * j->im.lanes + p.lane;
-  p.rx = taps(w, 1, p.ox);
+  p.n = pg_min64(LANES, j->im.lanes - lane);
+  p.rx = taps(w, 1, ox);
   if (w->adaptive) p.width = p.rx.end - p.rx.begin;
   return p;
 }
+
+/* a / s, a >= 0, for steps that are mostly small. */
+static inline int64_t divide(int64_t a, int64_t s) { return s == 1 ? a : s == 2 ? a >> 1 : a / s; }
 
 static inline int64_t tap_begin(const piece *p) { return p->planar ? 0 : p->rx.tap; }
 
 static inline int64_t tap_end(const piece *p) {
   if (p->planar) return p->width;
   const int64_t n = p->rx.end - p->rx.begin;
-  return p->rx.tap + (n > 0 ? (n + p->rx.step - 1) / p->rx.step : 0);
+  return p->rx.tap + (n > 0 ? divide(n + p->rx.step - 1, p->rx.step) : 0);
 }
 
 static inline span span_of(const job *j, const piece *p, int64_t y, int64_t kx) {
@@ -247,8 +249,8 @@ static inline span span_of(const job *j, const piece *p, int64_t y, int64_t kx) 
     return (span){0, p->n, (y * w->iw + x) * j->im.lanes + p->lane, 1};
   }
   const int64_t s = w->stride[1], x = p->ox * s - w->pad[1] + kx * w->dilation[1];
-  const int64_t lo = x < 0 ? (-x + s - 1) / s : 0;
-  const int64_t hi = x < w->iw ? pg_min64(p->n, (w->iw - 1 - x) / s + 1) : 0;
+  const int64_t lo = x < 0 ? divide(-x + s - 1, s) : 0;
+  const int64_t hi = x < w->iw ? pg_min64(p->n, divide(w->iw - 1 - x, s) + 1) : 0;
   return (span){lo, hi, y * w->iw + x + lo * s, s};
 }
 
@@ -259,18 +261,23 @@ static int64_t divisor(const window *w, range ry, range rx) {
 }
 
 static inline void index_read(const job *j, const piece *p, int32_t *restrict at) {
+  const int64_t n = p->n, *restrict wide = (const int64_t *)j->index + p->at;
+  const uint8_t *restrict narrow = (const uint8_t *)j->index + p->at;
   if (j->wide)
-    for (int64_t i = 0; i < p->n; i++) at[i] = (int32_t)((const int64_t *)j->index)[p->at + i];
+    for (int64_t i = 0; i < n; i++) at[i] = (int32_t)wide[i];
   else
-    for (int64_t i = 0; i < p->n; i++) at[i] = ((const uint8_t *)j->index)[p->at + i];
+    for (int64_t i = 0; i < n; i++) at[i] = narrow[i];
 }
 
 static inline void index_write(const job *j, const piece *p, const int32_t *restrict at) {
   if (!j->index) return;
+  const int64_t n = p->n;
+  int64_t *restrict wide = (int64_t *)j->index + p->at;
+  uint8_t *restrict narrow = (uint8_t *)j->index + p->at;
   if (j->wide)
-    for (int64_t i = 0; i < p->n; i++) ((int64_t *)j->index)[p->at + i] = at[i];
+    for (int64_t i = 0; i < n; i++) wide[i] = at[i];
   else
-    for (int64_t i = 0; i < p->n; i++) ((uint8_t *)j->index)[p->at + i] = (uint8_t)at[i];
+    for (int64_t i = 0; i < n; i++) narrow[i] = (uint8_t)at[i];
 }
 
 /* TAP(max_f32, float, const float, float, BODY): max_f32(n, x, s, tap, v, at) runs BODY for
@@ -292,31 +299,37 @@ static inline void index_write(const job *j, const piece *p, const int32_t *rest
 /* NAME(job, first, past): units of rows. For each piece: BEGIN, then EACH for every tap that lies
  * in the image, then END. They see j, w, ry, p, image (of the block), pooled (of the piece), s,
  * tap. */
-#define LOOP(NAME, T, BEGIN, EACH, END)                                                     \
-  static void NAME(void *arg, int64_t first, int64_t past) {                                \
-    const job *j = arg;                                                                     \
-    const window *w = &j->w;                                                                \
-    const int64_t area = w->ih * w->iw * j->im.lanes;                                       \
-    if (j->clear)                                                                           \
-      memset((T *)j->image + first * area, 0, (size_t)((past - first) * area) * sizeof(T)); \
-    for (int64_t row = first * j->rows; row < past * j->rows; row++) {                      \
-      const range ry = taps(w, 0, row % w->oh);                                             \
-      T *image = (T *)j->image + row / w->oh * area;                                        \
-      for (int64_t q = 0; q < j->pieces; q++) {                                             \
-        const piece p = piece_of(j, row, q);                                                \
-        const int64_t kx_begin = tap_begin(&p), kx_end = tap_end(&p);                       \
-        T *pooled = (T *)j->pooled + p.at;                                                  \
-        BEGIN;                                                                              \
-        for (int64_t y = ry.begin, ky = ry.tap; y < ry.end; y += ry.step, ky++)             \
-          for (int64_t kx = kx_begin; kx < kx_end; kx++) {                                  \
-            const int32_t tap = (int32_t)(ky * p.width + kx);                               \
-            const span s = span_of(j, &p, y, kx);                                           \
-            (void)tap;                                                                      \
-            if (s.lo < s.hi) EACH;                                                          \
-          }                                                                                 \
-        END;                                                                                \
-      }                                                                                     \
-    }                                                                                       \
+#define LOOP(NAME, T, BEGIN, EACH, END)                                                          \
+  static inline void NAME##_rows(const job *j, int64_t first, int64_t past, const bool planar) { \
+    const window *w = &j->w;                                                                     \
+    const int64_t lanes = j->im.lanes, area = w->ih * w->iw * lanes;                             \
+    for (int64_t row = first; row < past; row++) {                                               \
+      const range ry = taps(w, 0, row % w->oh);                                                  \
+      T *image = (T *)j->image + row / w->oh * area;                                             \
+      for (int64_t ox = 0; ox < w->ow; ox += planar ? LANES : 1)                                 \
+        for (int64_t lane = 0; lane < lanes; lane += LANES) {                                    \
+          const piece p = piece_of(j, row, ox, lane, planar);                                    \
+          const int64_t kx_begin = tap_begin(&p), kx_end = tap_end(&p);                          \
+          T *pooled = (T *)j->pooled + p.at;                                                     \
+          BEGIN;                                                                                 \
+          for (int64_t y = ry.begin, ky = ry.tap; y < ry.end; y += ry.step, ky++)                \
+            for (int64_t kx = kx_begin; kx < kx_end; kx++) {                                     \
+              const int32_t tap = (int32_t)(ky * p.width + kx);                                  \
+              const span s = span_of(j, &p, y, kx);                                              \
+              (void)tap;                                                                         \
+              if (s.lo < s.hi) EACH;                                                             \
+            }                                                                                    \
+          END;                                                                                   \
+        }                                                                                        \
+    }                                                                                            \
+  }                                                                                              \
+  static void NAME(void *arg, int64_t first, int64_t past) {                                     \
+    const job *j = arg;                                                                          \
+    const size_t block = (size_t)(j->w.ih * j->w.iw * j->im.lanes) * sizeof(T);                  \
+    if (j->clear)                                                                                \
+      memset((char *)j->image + (size_t)first * block, 0, (size_t)(past - first) * block);       \
+    if (is_planar(j)) NAME##_rows(j, first * j->rows, past * j->rows, true);                     \
+    else NAME##_rows(j, first * j->rows, past * j->rows, false);                                 \
   }
 
 #define POOL(T, SUFFIX)                                                                          \
@@ -365,7 +378,7 @@ static inline void index_write(const job *j, const piece *p, const int32_t *rest
                                                       pooled + s.lo, at + s.lo), )               \
   /* pooled = mean of each window of image */                                                    \
   LOOP(avg_pool_##SUFFIX, T, T sum[LANES];                                                       \
-       memset(sum, 0, sizeof sum),                                                               \
+       for (int64_t i = 0; i < p.n; i++) sum[i] = 0,                                             \
        sum_tap_##SUFFIX(s.hi - s.lo, image + s.from, s.step, 0, sum + s.lo, NULL),               \
        divide_##SUFFIX(j, &p, ry, sum, pooled))                                                  \
   /* image += pooled spread over its windows */                                                  \
@@ -381,7 +394,6 @@ POOL(double, f64)
 static void run(pg_ctx *ctx, job *j, bool f64, pg_par_fn fn32, pg_par_fn fn64, bool into_image) {
   const window *w = &j->w;
   const int64_t lanes = j->im.lanes;
-  j->pieces = is_planar(j) ? (w->ow + LANES - 1) / LANES : w->ow * ((lanes + LANES - 1) / LANES);
   bool exact = !w->adaptive;
   j->add = j->clear = false;
   for (int a = 0; a < 2 && into_image; a++) {
@@ -424,7 +436,7 @@ static pg_status max_run(pg_ctx *ctx, pg_tensor *x, int sp, const window *w, pg_
 static pg_status max_infer(pg_call *c, int sp) {
   window w;
   PG_TRY(check_images(c, sp));
-  PG_TRY(explicit_window(c, sp, 3, 4, &w));
+  PG_TRY(explicit_window(c, sp, 0, 2, 3, 4, &w));
   return out_images(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0], sp, w.oh, w.ow);
 }
 
@@ -433,7 +445,7 @@ static pg_status max2_infer(pg_call *c) { return max_infer(c, 2); }
 
 static pg_status max_forward(pg_call *c, int sp) {
   window w;
-  PG_TRY(explicit_window(c, sp, 3, 4, &w));
+  PG_TRY(explicit_window(c, sp, 0, 2, 3, 4, &w));
   return max_run(c->ctx, c->in[0], sp, &w, c->out[0], c->recording ? &c->keep[0] : NULL);
 }
 
@@ -453,7 +465,7 @@ static pg_status window_again(pg_call *c, int sp, pg_status (*make)(pg_call *, i
 }
 
 static pg_status max_window(pg_call *c, int sp, window *w) {
-  return explicit_window(c, sp, 3, 4, w);
+  return explicit_window(c, sp, 0, 2, 3, 4, w);
 }
 
 /* op: "pool_scatter" and its like, with the window and the shape of the image. */
@@ -540,7 +552,7 @@ static pg_status avg_run(pg_ctx *ctx, pg_tensor *x, int sp, const window *w, boo
 }
 
 static pg_status avg_window(pg_call *c, int sp, window *w) {
-  PG_TRY(explicit_window(c, sp, -1, 3, w));
+  PG_TRY(explicit_window(c, sp, 0, 2, -1, 3, w));
   w->count_pad = c->arg[4].i != 0;
   if (sp == 1) return PG_OK;
   const pg_arg *by = &c->arg[5];
@@ -594,6 +606,72 @@ static pg_status adaptive_avg_backward(pg_call *c, int sp) {
 
 static pg_status adaptive_avg1_backward(pg_call *c) { return adaptive_avg_backward(c, 1); }
 static pg_status adaptive_avg2_backward(pg_call *c) { return adaptive_avg_backward(c, 2); }
+
+/* --- power mean ------------------------------------------------------------------------------- */
+
+/* Arguments: norm_type p, kernel_size, stride, ceil_mode. y = (k mean of x^p)^(1/p), k the size of
+ * the kernel. */
+static pg_status lp_window(pg_call *c, int sp, window *w) {
+  PG_TRY(explicit_window(c, sp, 1, -1, -1, 3, w));
+  w->count_pad = true;
+  return PG_OK;
+}
+
+static pg_status lp_infer(pg_call *c, int sp) {
+  window w = {0};
+  PG_TRY(check_images(c, sp));
+  if (!(c->arg[0].f != 0))
+    return pg_fail(c->ctx, PG_EARG, "argument 'norm_type': expected a number but 0, got %g",
+                   c->arg[0].f);
+  PG_TRY(lp_window(c, sp, &w));
+  return out_images(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0], sp, w.oh, w.ow);
+}
+
+static pg_status lp1_infer(pg_call *c) { return lp_infer(c, 1); }
+static pg_status lp2_infer(pg_call *c) { return lp_infer(c, 2); }
+
+static pg_status lp_forward(pg_call *c, int sp) {
+  window w = {0};
+  int64_t v[WINDOW_INTS];
+  PG_TRY(lp_window(c, sp, &w));
+  window_ints(&w, v);
+  const double p = c->arg[0].f;
+  const bool mode = c->ctx->grad_mode;
+  c->ctx->grad_mode = false;
+  pg_chain k = {.ctx = c->ctx};
+  pg_tensor *t = PG_STEP(&k, "pow", "tt", c->in[0], pg_chain_number(&k, p));
+  t = PG_STEP(&k, "pool_mean", "til", t, (int64_t)sp, WINDOW_INTS, v);
+  t = PG_STEP(&k, "mul", "tt", t, pg_chain_number(&k, (double)(w.k[0] * w.k[1])));
+  t = PG_STEP(&k, "pow", "tt", t, pg_chain_number(&k, 1 / p));
+  if (k.status == PG_OK) k.status = pg_tensor_copy(c->out[0], t);
+  c->ctx->grad_mode = mode;
+  return pg_chain_end(&k);
+}
+
+static pg_status lp1_forward(pg_call *c) { return lp_forward(c, 1); }
+static pg_status lp2_forward(pg_call *c) { return lp_forward(c, 2); }
+
+/* x^(p-1) times k g y^(1-p) spread over the window; 0 where y is 0. */
+static pg_status lp_backward(pg_call *c, int sp) {
+  window w = {0};
+  int64_t v[WINDOW_INTS];
+  PG_TRY(window_again(c, sp, lp_window, &w));
+  window_ints(&w, v);
+  const double p = c->arg[0].f;
+  pg_chain k = {.ctx = c->ctx};
+  pg_tensor *zero = PG_STEP(&k, "eq", "tt", c->out[0], pg_chain_number(&k, 0));
+  pg_tensor *g = PG_STEP(&k, "masked_fill", "ttt", c->gout[0], zero, pg_chain_number(&k, 0));
+  pg_tensor *y = PG_STEP(&k, "add", "tt", c->out[0], zero);
+  g = PG_STEP(&k, "mul", "tt", g, PG_STEP(&k, "pow", "tt", y, pg_chain_number(&k, 1 - p)));
+  g = PG_STEP(&k, "mul", "tt", g, pg_chain_number(&k, (double)(w.k[0] * w.k[1])));
+  g = PG_STEP(&k, "pool_spread", "til", g, (int64_t)sp, WINDOW_INTS, v);
+  pg_tensor *x = PG_STEP(&k, "pow", "tt", c->in[0], pg_chain_number(&k, p - 1));
+  pg_chain_give(&k, PG_STEP(&k, "mul", "tt", g, x), &c->gin[0]);
+  return pg_chain_end(&k);
+}
+
+static pg_status lp1_backward(pg_call *c) { return lp_backward(c, 1); }
+static pg_status lp2_backward(pg_call *c) { return lp_backward(c, 2); }
 
 /* --- the linear ops behind the gradients ------------------------------------------------------ */
 
@@ -666,6 +744,9 @@ static pg_status mean_forward(pg_call *c) {
   PG_T("input"), PG_REQ("kernel_size", PG_INTS), PG_OPT("stride", PG_INTS), \
       PG_DEF("padding", PG_INTS, 0), PG_DEF("ceil_mode", PG_FLAG, 0),       \
       PG_DEF("count_include_pad", PG_FLAG, 1)
+#define LP_ARGS                                                                 \
+  PG_T("input"), PG_REQ("norm_type", PG_FLOAT), PG_REQ("kernel_size", PG_INTS), \
+      PG_OPT("stride", PG_INTS), PG_DEF("ceil_mode", PG_FLAG, 0)
 #define LINEAR_ARGS PG_REQ("dims", PG_INT), PG_REQ("window", PG_INTS)
 
 const pg_op PG_AT(pg_ops_pool)[] = {
@@ -705,6 +786,24 @@ const pg_op PG_AT(pg_ops_pool)[] = {
      avg1_infer,
      {avg1_forward},
      avg1_backward},
+    {"lp_pool2d",
+     "(the sum of x^norm_type)^(1/norm_type) over each window of N x C x H x W images.",
+     {LP_ARGS},
+     PG_NN,
+     PG_SAVE_IN(0) | PG_SAVE_OUT(0),
+     1,
+     lp2_infer,
+     {lp2_forward},
+     lp2_backward},
+    {"lp_pool1d",
+     "(the sum of x^norm_type)^(1/norm_type) over each window of N x C x L signals.",
+     {LP_ARGS},
+     PG_NN,
+     PG_SAVE_IN(0) | PG_SAVE_OUT(0),
+     1,
+     lp1_infer,
+     {lp1_forward},
+     lp1_backward},
     {"adaptive_avg_pool2d",
      "The mean over output_size even cuts of N x C x H x W images.",
      {PG_T("input"), PG_REQ("output_size", PG_INTS)},

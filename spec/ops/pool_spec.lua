@@ -59,6 +59,20 @@ H.op("avg_pool1d", {
   empty = {distinct({0, 3, 4}, 2), {0, 3, 2}},
   wrong_shape = {distinct({2, 3, 4}, 5), "kernel of 5 does not fit"}, wrong_dtype = flat,
 })
+H.op("lp_pool2d", {
+  args = function(t) return {t.positive(2, 2, 4, 5), 3, 2} end,
+  more = {function(t) return {t.positive(2, 5, 5), 2, {2, 3}, 2, true} end},
+  empty = {function(t) return {t.randn(0, 3, 4, 4), 2, 2} end, {0, 3, 2, 2}},
+  wrong_shape = {{distinct({2, 3, 4, 4}, 2, 5), "kernel of 5 does not fit"},
+    {distinct({2, 3, 4, 4}, 0, 2), "'norm_type': expected a number but 0, got 0"}},
+  wrong_dtype = {function(t) return {t.int(1, 5, {2, 3, 4, 4}), 2, 2} end, got_ints},
+})
+H.op("lp_pool1d", {
+  args = function(t) return {t.positive(2, 2, 5), 3, 2} end,
+  empty = {function(t) return {t.randn(0, 3, 4), 2, 2} end, {0, 3, 2}},
+  wrong_shape = {distinct({4}, 2, 2), "'input': expected 2 or 3 dims, got %[4%]"},
+  wrong_dtype = {function(t) return {t.int(1, 5, {2, 3, 4}), 2, 2} end, got_ints},
+})
 for _, kind in ipairs {"avg", "max"} do
   H.op("adaptive_" .. kind .. "_pool2d", {
     args = distinct({2, 2, 5, 6}, {3, 4}),
