@@ -1,0 +1,611 @@
+/* One direction of one layer of an RNN, LSTM or GRU over a whole sequence. Relies on vmath.h,
+ * pack.h for the products of each step, blas.h for those over all steps. Spec:
+ * spec/ops/rnn_spec.lua. */
+#include <math.h>
+#include <string.h>
+
+#include "autograd/op.h"
+#include "base/par.h"
+#include "kernels/blas.h"
+#include "kernels/pack.h"
+#include "kernels/vmath.h"
+
+/* Places of the tensor parameters; only the LSTM has C0. */
+enum { X, W_IH, W_HH, B_IH, B_HH, H0, C0 };
+
+typedef enum kind { LSTM, GRU, TANH, RELU } kind;
+
+/* --- kernels: one row of one step --------------------------------------------------------------
+ * a row of gates has 4 h elements for the LSTM (i f g o), 4 h for the GRU (r z n, and W_hn h + b_hn
+ * by itself), h for the RNN. */
+typedef struct rnn_kern {
+  int64_t (*panel)(void);
+  void (*pack)(bool flip, int64_t k, int64_t n, const void *b, int64_t ldb, int64_t begin,
+               int64_t end, void *to);
+  void (*gemm)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, bool add,
+               void *c, int64_t ldc);
+  /* a: sums without bias, then gates. h_old, c_old: the state before; h, c after. */
+  void (*forward)(kind k, int64_t n, void *a, const void *bias, const void *h_old,
+                  const void *c_old, void *h, void *c);
+  /* dh: gradient of h without dy, then the part of that of h_old that does not go through W_hh;
+   * dc: of c, then of c_old; da: of the sums. dy may be NULL. */
+  void (*backward)(kind k, int64_t n, const void *a, const void *h_old, const void *c_old,
+                   const void *h, const void *c, const void *dy, void *dh, void *dc, void *da);
+  void (*add)(int64_t n, void *to, const void *from);
+  void (*product)(bool ta, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
+                  const void *b, int64_t ldb, bool add, void *c, int64_t ldc);
+} rnn_kern;
+
+#define RNN(S, T)                                                                                  \
+  static void pack_##S(bool flip, int64_t k, int64_t n, const void *b, int64_t ldb, int64_t begin, \
+                       int64_t end, void *to) {                                                    \
+    PG_AT(pgk_pack_##S)(flip, k, n, b, ldb, begin, end, to);                                       \
+  }                                                                                                \
+  static void gemm_##S(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, \
+                       bool add, void *c, int64_t ldc) {                                           \
+    PG_AT(pgk_packed_gemm_##S)(m, n, k, a, lda, b, add, c, ldc);                                   \
+  }                                                                                                \
+  static void product_##S(bool ta, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,    \
+                          const void *b, int64_t ldb, bool add, void *c, int64_t ldc) {            \
+    pgk_gemm_##S(ta, false, m, n, k, 1, a, lda, b, ldb, add, c, ldc);                              \
+  }                                                                                                \
+  static void add_##S(int64_t n, void *to, const void *from) {                                     \
+    T *restrict y = to;                                                                            \
+    const T *restrict x = from;                                                                    \
+    for (int64_t j = 0; j < n; j++) y[j] += x[j];                                                  \
+  }                                                                                                \
+  static void lstm_##S(int64_t n, T *restrict a, const T *restrict b, const T *c_old,              \
+                       T *restrict h, T *c) {                                                      \
+    PG_IVDEP for (int64_t j = 0; j < n; j++) {                                                     \
+      T i = pg_sigmoid_##S(a[j] + b[j]), f = pg_sigmoid_##S(a[n + j] + b[n + j]);                  \
+      T g = pg_tanh_##S(a[2 * n + j] + b[2 * n + j]);                                              \
+      T o = pg_sigmoid_##S(a[3 * n + j] + b[3 * n + j]);                                           \
+      T s = f * c_old[j] + i * g;                                                                  \
+      a[j] = i;                                                                                    \
+      a[n + j] = f;                                                                                \
+      a[2 * n + j] = g;                                                                            \
+      a[3 * n + j] = o;                                                                            \
+      c[j] = s;                                                                                    \
+      h[j] = o * pg_tanh_##S(s);                                                                   \
+    }                                                                                              \
+  }                                                                                                \
+  static void gru_##S(int64_t n, T *restrict a, const T *restrict b, const T *restrict h_old,      \
+                      T *restrict h) {                                                             \
+    for (int64_t j = 0; j < n; j++) {                                                              \
+      T r = pg_sigmoid_##S(a[j] + b[j]), z = pg_sigmoid_##S(a[n + j] + b[n + j]);                  \
+      T u = a[3 * n + j] + b[3 * n + j];                                                           \
+      T v = pg_tanh_##S(a[2 * n + j] + b[2 * n + j] + r * u);                                      \
+      a[j] = r;                                                                                    \
+      a[n + j] = z;                                                                                \
+      a[2 * n + j] = v;                                                                            \
+      a[3 * n + j] = u;                                                                            \
+      h[j] = v + z * (h_old[j] - v);                                                               \
+    }                                                                                              \
+  }                                                                                                \
+  static void forward_##S(kind k, int64_t n, void *a, const void *bias, const void *h_old,         \
+                          const void *c_old, void *h, void *c) {                                   \
+    const T *restrict x = a;                                                                       \
+    const T *restrict b = bias;                                                                    \
+    T *restrict y = h;                                                                             \
+    if (k == LSTM) lstm_##S(n, a, bias, c_old, h, c);                                              \
+    else if (k == GRU) gru_##S(n, a, bias, h_old, h);                                              \
+    else if (k == TANH) {                                                                          \
+      for (int64_t j = 0; j < n; j++) y[j] = pg_tanh_##S(x[j] + b[j]);                             \
+    } else {                                                                                       \
+      for (int64_t j = 0; j < n; j++) {                                                            \
+        T v = x[j] + b[j];                                                                         \
+        y[j] = v < 0 ? 0 : v;                                                                      \
+      }                                                                                            \
+    }                                                                                              \
+  }                                                                                                \
+  static void lstm_back_##S(int64_t n, const T *restrict a, const T *restrict c_old,               \
+                            const T *restrict c, const T *restrict dh, T *restrict dc,             \
+                            T *restrict da) {                                                      \
+    for (int64_t j = 0; j < n; j++) {                                                              \
+      T i = a[j], f = a[n + j], g = a[2 * n + j], o = a[3 * n + j], t = pg_tanh_##S(c[j]);         \
+      T d = dc[j] + dh[j] * o * (1 - t * t);                                                       \
+      da[j] = d * g * i * (1 - i);                                                                 \
+      da[n + j] = d * c_old[j] * f * (1 - f);                                                      \
+      da[2 * n + j] = d * i * (1 - g * g);                                                         \
+      da[3 * n + j] = dh[j] * t * o * (1 - o);                                                     \
+      dc[j] = d * f;                                                                               \
+    }                                                                                              \
+  }                                                                                                \
+  static void gru_back_##S(int64_t n, const T *restrict a, const T *restrict h_old,                \
+                           T *restrict dh, T *restrict da) {                                       \
+    for (int64_t j = 0; j < n; j++) {                                                              \
+      T r = a[j], z = a[n + j], v = a[2 * n + j], u = a[3 * n + j];                                \
+      T dv = dh[j] * (1 - z) * (1 - v * v);                                                        \
+      da[j] = dv * u * r * (1 - r);                                                                \
+      da[n + j] = dh[j] * (h_old[j] - v) * z * (1 - z);                                            \
+      da[2 * n + j] = dv;                                                                          \
+      da[3 * n + j] = dv * r;                                                                      \
+      dh[j] *= z;                                                                                  \
+    }                                                                                              \
+  }                                                                                                \
+  static void backward_##S(kind k, int64_t n, const void *a, const void *h_old, const void *c_old, \
+                           const void *h, const void *c, const void *dy, void *dh, void *dc,       \
+                           void *da) {                                                             \
+    const T *restrict y = h;                                                                       \
+    T *restrict d = dh;                                                                            \
+    T *restrict to = da;                                                                           \
+    if (dy) add_##S(n, dh, dy);                                                                    \
+    if (k == GRU) {                                                                                \
+      gru_back_##S(n, a, h_old, dh, da);                                                           \
+      return;                                                                                      \
+    }                                                                                              \
+    if (k == LSTM) lstm_back_##S(n, a, c_old, c, dh, dc, da);                                      \
+    else if (k == TANH) {                                                                          \
+      for (int64_t j = 0; j < n; j++) to[j] = d[j] * (1 - y[j] * y[j]);                            \
+    } else {                                                                                       \
+      for (int64_t j = 0; j < n; j++) to[j] = y[j] > 0 ? d[j] : 0;                                 \
+    }                                                                                              \
+    memset(d, 0, sizeof(T) * (size_t)n);                                                           \
+  }
+RNN(f32, float)
+RNN(f64, double)
+
+#define KERN(S) \
+  { PG_AT(pgk_panel_##S), pack_##S, gemm_##S, forward_##S, backward_##S, add_##S, product_##S }
+static const rnn_kern kerns[PG_NDTYPES] = {[PG_F32] = KERN(f32), [PG_F64] = KERN(f64)};
+
+/* --- a run over the sequence -------------------------------------------------------------------
+ */
+
+/* Part of the product of a step: columns from.. of the operand's row times a packed matrix. */
+typedef struct part {
+  bool hidden; /* forward: the operand is h, else x. backward: the result is dh, else dx */
+  bool add;
+  int64_t k, n, from, to; /* to: first column of the result */
+  bool flip;
+  const char *weight;
+  char *packed;
+} part;
+
+typedef struct run {
+  pg_ctx *ctx;
+  const rnn_kern *kern;
+  kind kind;
+  bool reverse, keep;
+  int64_t size;                            /* bytes of an element */
+  int64_t steps, batch, in, h, gates, row; /* gates: rows of the weights; row: of a kept row */
+  int64_t grain;                           /* samples of a chunk, which goes through all steps */
+  int64_t pad;                             /* row length of the scratch operand */
+  int parts;
+  part part[3];
+  const char *x, *h0, *c0, *bias;
+  char *y, *hn, *cn, *saved, *cells; /* saved: steps x batch x row, cells: steps x batch x h */
+  const char *dy, *dhn, *dcn;
+  char *dx, *dh0, *dc0, *da;
+  char *block, *scratch; /* one block: packed weights, bias, then scratch of every chunk */
+  size_t bytes, chunk_bytes;
+} run;
+
+static int64_t step_at(const run *r, int64_t i) { return r->reverse ? r->steps - 1 - i : i; }
+
+static size_t line(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
+static void fill_run(pg_call *c, kind k, run *r) {
+  const pg_meta *x = &c->meta[X], *w = &c->meta[W_IH];
+  memset(r, 0, sizeof *r);
+  r->ctx = c->ctx;
+  r->kern = &kerns[x->dtype];
+  r->kind = k;
+  r->size = (int64_t)pg_dtype_size((pg_dtype)x->dtype);
+  r->steps = x->shape[0];
+  r->batch = x->shape[1];
+  r->in = x->shape[2];
+  r->gates = w->shape[0];
+  r->h = c->meta[W_HH].shape[1];
+  r->row = k == LSTM || k == GRU ? 4 * r->h : r->h;
+  r->grain = r->batch >= 64 ? 32 : r->batch >= 32 ? 16 : r->batch >= 16 ? 8 : pg_max64(r->batch, 1);
+}
+
+/* Rows of W_hh in two parts for the GRU, whose n gate keeps W_hn h apart. */
+static void forward_parts(run *r, const char *w_ih, const char *w_hh) {
+  int64_t rows = r->kind == GRU ? 2 * r->h : r->gates;
+  r->part[0] = (part){.k = r->in, .n = r->gates, .flip = true, .weight = w_ih};
+  r->part[1] =
+      (part){.hidden = true, .add = true, .k = r->h, .n = rows, .flip = true, .weight = w_hh};
+  r->parts = 2;
+  if (r->kind != GRU) return;
+  r->part[r->parts++] = (part){.hidden = true,
+                               .k = r->h,
+                               .n = r->h,
+                               .to = 3 * r->h,
+                               .flip = true,
+                               .weight = w_hh + rows * r->h * r->size};
+}
+
+static void backward_parts(run *r, const char *w_ih, const char *w_hh) {
+  int64_t rows = r->kind == GRU ? 2 * r->h : r->gates;
+  r->parts = 0;
+  if (r->dx) r->part[r->parts++] = (part){.k = r->gates, .n = r->in, .weight = w_ih};
+  r->part[r->parts++] = (part){.hidden = true, .add = true, .k = rows, .n = r->h, .weight = w_hh};
+  if (r->kind != GRU) return;
+  r->part[r->parts++] = (part){.hidden = true,
+                               .add = true,
+                               .k = r->h,
+                               .n = r->h,
+                               .from = 3 * r->h,
+                               .weight = w_hh + rows * r->h * r->size};
+}
+
+typedef struct packing {
+  const run *r;
+  const part *p;
+} packing;
+
+static void pack_panels(void *arg, int64_t begin, int64_t end) {
+  const packing *g = arg;
+  const part *p = g->p;
+  g->r->kern->pack(p->flip, p->k, p->n, p->weight, p->flip ? p->k : p->n, begin, end, p->packed);
+}
+
+/* Takes the block and packs the weights. width: longest operand of a part; extra: further elements
+ * of a chunk's scratch per sample. */
+static pg_status open_run(run *r, int64_t width, int64_t extra) {
+  int64_t panel = r->kern->panel();
+  size_t size = (size_t)r->size, at[3];
+  r->bytes = line(size * (size_t)r->row);
+  for (int i = 0; i < r->parts; i++) {
+    const part *p = &r->part[i];
+    at[i] = r->bytes;
+    r->bytes += line(size * (size_t)((p->n + panel - 1) / panel * panel * p->k));
+  }
+  size_t scratch_at = r->bytes;
+  r->pad = width + 64 / r->size;
+  r->chunk_bytes = line(size * (size_t)(r->grain * (r->pad + extra)));
+  r->bytes += r->chunk_bytes * (size_t)((r->batch + r->grain - 1) / r->grain);
+  PG_TRY(pg_alloc(r->ctx, r->bytes, (void **)&r->block));
+  r->scratch = r->block + scratch_at;
+  r->bias = r->block;
+  for (int i = 0; i < r->parts; i++) {
+    part *p = &r->part[i];
+    p->packed = r->block + at[i];
+    packing g = {r, p};
+    pg_par_for(r->ctx, (p->n + panel - 1) / panel, pg_grain(4 * p->k * panel), pack_panels, &g);
+  }
+  return PG_OK;
+}
+
+static void close_run(run *r) { pg_free(r->ctx, r->block, r->bytes); }
+
+/* Samples [begin, end) of the batch through all steps. */
+static void forward_chunk(void *arg, int64_t begin, int64_t end) {
+  const run *r = arg;
+  int64_t m = end - begin, size = r->size, h = r->h;
+  char *operand = r->scratch + r->chunk_bytes * (size_t)(begin / r->grain);
+  char *own = operand + r->grain * r->pad * size; /* gates where nothing is kept, then a zero row */
+  char *zero = own + (r->keep ? 0 : m * r->row * size);
+  memset(zero, 0, (size_t)(h * size));
+  for (int64_t i = 0; i < r->steps; i++) {
+    int64_t t = step_at(r, i), before = r->reverse ? t + 1 : t - 1;
+    const char *h_old = i       ? r->y + (before * r->batch + begin) * h * size
+                        : r->h0 ? r->h0 + begin * h * size
+                                : zero;
+    const char *c_old = zero;
+    if (r->cells && i) c_old = r->cells + ((r->keep ? before : 0) * r->batch + begin) * h * size;
+    else if (r->c0) c_old = r->c0 + begin * h * size;
+    int64_t h_step = i || r->h0 ? h * size : 0, c_step = c_old == zero ? 0 : h * size;
+    char *a = r->keep ? r->saved + (t * r->batch + begin) * r->row * size : own;
+    const part *last = NULL;
+    for (const part *p = r->part; p < r->part + r->parts; p++) {
+      if (!last || last->hidden != p->hidden)
+        for (int64_t q = 0; q < m; q++)
+          memcpy(operand + q * r->pad * size,
+                 p->hidden ? h_old + q * h_step
+                           : r->x + ((t * r->batch + begin + q) * r->in) * size,
+                 (size_t)(p->k * size));
+      last = p;
+      r->kern->gemm(m, p->n, p->k, operand, r->pad, p->packed, p->add, a + p->to * size, r->row);
+    }
+    char *y = r->y + (t * r->batch + begin) * h * size;
+    char *cells = r->cells ? r->cells + ((r->keep ? t : 0) * r->batch + begin) * h * size : NULL;
+    for (int64_t q = 0; q < m; q++)
+      r->kern->forward(r->kind, h, a + q * r->row * size, r->bias, h_old + q * h_step,
+                       c_old + q * c_step, y + q * h * size, cells ? cells + q * h * size : NULL);
+  }
+  int64_t t = step_at(r, r->steps - 1);
+  memcpy(r->hn + begin * h * size, r->y + (t * r->batch + begin) * h * size,
+         (size_t)(m * h * size));
+  if (r->cn)
+    memcpy(r->cn + begin * h * size, r->cells + ((r->keep ? t : 0) * r->batch + begin) * h * size,
+           (size_t)(m * h * size));
+}
+
+static void backward_chunk(void *arg, int64_t begin, int64_t end) {
+  const run *r = arg;
+  int64_t m = end - begin, size = r->size, h = r->h;
+  size_t state = (size_t)(m * h * size);
+  char *operand = r->scratch + r->chunk_bytes * (size_t)(begin / r->grain);
+  char *dh = operand + r->grain * r->pad * size, *dc = dh + state, *zero = dc + state;
+  memset(dh, 0, 2 * state + (size_t)(h * size));
+  if (r->dhn) memcpy(dh, r->dhn + begin * h * size, state);
+  if (r->dcn) memcpy(dc, r->dcn + begin * h * size, state);
+  for (int64_t i = r->steps - 1; i >= 0; i--) {
+    int64_t t = step_at(r, i), before = r->reverse ? t + 1 : t - 1;
+    int64_t at = (t * r->batch + begin) * size, old = (before * r->batch + begin) * size;
+    const char *h_old = i ? r->y + old * h : r->h0 ? r->h0 + begin * h * size : zero;
+    const char *c_old = !r->cells ? zero
+                        : i       ? r->cells + old * h
+                        : r->c0   ? r->c0 + begin * h * size
+                                  : zero;
+    int64_t h_step = i || r->h0 ? h * size : 0, c_step = r->cells && (i || r->c0) ? h * size : 0;
+    for (int64_t q = 0; q < m; q++) {
+      char *da = r->da + at * r->row + q * r->row * size;
+      r->kern->backward(r->kind, h, r->saved ? r->saved + at * r->row + q * r->row * size : NULL,
+                        h_old + q * h_step, c_old + q * c_step, r->y + at * h + q * h * size,
+                        r->cells ? r->cells + at * h + q * h * size : NULL,
+                        r->dy ? r->dy + at * h + q * h * size : NULL, dh + q * h * size,
+                        dc + q * h * size, da);
+      memcpy(operand + q * r->pad * size, da, (size_t)(r->row * size));
+    }
+    for (const part *p = r->part; p < r->part + r->parts; p++)
+      r->kern->gemm(m, p->n, p->k, operand + p->from * size, r->pad, p->packed, p->add,
+                    p->hidden ? dh : r->dx + at * r->in, p->n);
+  }
+  if (r->dh0) memcpy(r->dh0 + begin * h * size, dh, state);
+  if (r->dc0) memcpy(r->dc0 + begin * h * size, dc, state);
+}
+
+/* --- infer -------------------------------------------------------------------------------------
+ */
+
+static pg_status want_shape(pg_call *c, int i, const char *what, int nd, const int64_t *shape) {
+  const pg_tensor *t = c->in[i];
+  if (!t) return PG_OK;
+  PG_TRY(pg_want_same_dtype(c, i, X));
+  if (t->nd == nd && memcmp(t->shape, shape, sizeof *shape * (size_t)nd) == 0) return PG_OK;
+  return pg_fail(c->ctx, PG_ESHAPE, "argument '%s': expected %s %s, got %s", pg_in_name(c, i), what,
+                 pg_shape_str_of(nd, shape).s, pg_shape_str(t).s);
+}
+
+static pg_status infer(pg_call *c, kind k) {
+  const pg_tensor *x = c->in[X], *w = c->in[W_HH];
+  PG_TRY(pg_want(c, X, PG_M_REAL));
+  if (x->nd != 3)
+    return pg_fail(c->ctx, PG_ESHAPE, "argument 'input': expected steps x batch x features, got %s",
+                   pg_shape_str(x).s);
+  if (x->shape[0] < 1)
+    return pg_fail(c->ctx, PG_ESHAPE, "argument 'input': expected at least one step, got %s",
+                   pg_shape_str(x).s);
+  PG_TRY(pg_want_dim(c, W_HH, 2));
+  int64_t h = w->shape[1], gates = k == LSTM ? 4 * h : k == GRU ? 3 * h : h, batch = x->shape[1];
+  PG_TRY(want_shape(c, W_HH, "gates x hidden", 2, (int64_t[]){gates, h}));
+  PG_TRY(want_shape(c, W_IH, "gates x features", 2, (int64_t[]){gates, x->shape[2]}));
+  PG_TRY(want_shape(c, B_IH, "gates", 1, &gates));
+  PG_TRY(want_shape(c, B_HH, "gates", 1, &gates));
+  PG_TRY(want_shape(c, H0, "batch x hidden", 2, (int64_t[]){batch, h}));
+  if (k == LSTM) PG_TRY(want_shape(c, C0, "batch x hidden", 2, (int64_t[]){batch, h}));
+  pg_dtype d = (pg_dtype)x->dtype;
+  PG_TRY(pg_out_shape(c, 0, d, 3, (int64_t[]){x->shape[0], batch, h}));
+  for (int j = 1; j < c->op->nout; j++) PG_TRY(pg_out_shape(c, j, d, 2, (int64_t[]){batch, h}));
+  return PG_OK;
+}
+
+/* --- forward and backward ----------------------------------------------------------------------
+ */
+
+/* Contiguous forms of the inputs; owned. */
+static pg_status dense_inputs(pg_call *c, pg_tensor **dense) {
+  for (int i = 0; i < c->nin; i++)
+    if (c->in[i]) PG_TRY(pg__contiguous(c->ctx, c->in[i], &dense[i]));
+  return PG_OK;
+}
+static void drop_all(int n, pg_tensor **t) {
+  for (int i = 0; i < n; i++) pg_tensor_unref(t[i]);
+}
+static void *data_of(const pg_tensor *t) { return t ? pg_data(t) : NULL; }
+
+/* The biases of a row of gates, summed where their gates' sums are. */
+static void fill_bias(run *r, const pg_tensor *b_ih, const pg_tensor *b_hh) {
+  char *bias = r->block;
+  int64_t apart = r->kind == GRU ? 2 * r->h : r->gates, size = r->size;
+  memset(bias, 0, (size_t)(r->row * size));
+  if (b_ih) memcpy(bias, pg_data(b_ih), (size_t)(r->gates * size));
+  if (!b_hh) return;
+  const char *from = pg_data(b_hh);
+  r->kern->add(apart, bias, from);
+  if (r->kind == GRU) memcpy(bias + 3 * r->h * size, from + apart * size, (size_t)(r->h * size));
+}
+
+static pg_status forward(pg_call *c, kind k) {
+  pg_tensor *in[PG_MAX_IN] = {0}, *saved = NULL, *cells = NULL;
+  pg_meta meta[PG_MAX_IN];
+  run r;
+  for (int i = 0; i <= W_HH; i++) {
+    meta[i] = (pg_meta){.dtype = c->in[i]->dtype, .nd = c->in[i]->nd};
+    memcpy(meta[i].shape, c->in[i]->shape, sizeof meta[i].shape);
+  }
+  c->meta = meta;
+  fill_run(c, k, &r);
+  r.keep = c->recording && (k == LSTM || k == GRU);
+  r.reverse = c->arg[0].i;
+  pg_dtype d = (pg_dtype)c->in[X]->dtype;
+  pg_status s = dense_inputs(c, in);
+  if (s == PG_OK && r.keep)
+    s = pg_tensor_new(c->ctx, d, 3, (int64_t[]){r.steps, r.batch, r.row}, &saved);
+  if (s == PG_OK && k == LSTM)
+    s = pg_tensor_new(c->ctx, d, 3, (int64_t[]){r.keep ? r.steps : 1, r.batch, r.h}, &cells);
+  if (s != PG_OK) goto done;
+  forward_parts(&r, pg_data(in[W_IH]), pg_data(in[W_HH]));
+  s = open_run(&r, pg_max64(r.in, r.h), (r.keep ? 0 : r.row) + r.h);
+  if (s != PG_OK) goto done;
+  fill_bias(&r, in[B_IH], in[B_HH]);
+  r.x = pg_data(in[X]);
+  r.h0 = data_of(in[H0]);
+  r.c0 = k == LSTM ? data_of(in[C0]) : NULL;
+  r.y = pg_data(c->out[0]);
+  r.hn = pg_data(c->out[1]);
+  r.cn = k == LSTM ? pg_data(c->out[2]) : NULL;
+  r.saved = data_of(saved);
+  r.cells = data_of(cells);
+  pg_par_for(c->ctx, r.batch, r.grain, forward_chunk, &r);
+  close_run(&r);
+  if (c->recording) {
+    c->keep[0] = saved;
+    c->keep[1] = cells;
+    saved = cells = NULL;
+  }
+done:
+  c->meta = NULL;
+  pg_tensor_unref(cells);
+  pg_tensor_unref(saved);
+  drop_all(PG_MAX_IN, in);
+  return s;
+}
+
+/* dst [rows x n] (+)= da[.., from..from + rows]^T b over count rows of da and b. */
+static void weight_part(const run *r, char *dst, int64_t from, int64_t rows, int64_t first,
+                        int64_t count, const char *b, int64_t n, bool add) {
+  r->kern->product(true, rows, n, count, r->da + (first * r->row + from) * r->size, r->row, b,
+                   pg_max64(n, 1), add, dst, pg_max64(n, 1));
+}
+
+/* dW_hh: steps but the first meet the states before them in y, the first meets h0. */
+static void hidden_gradient(const run *r, char *dst, int64_t from, int64_t rows) {
+  int64_t later = (r->steps - 1) * r->batch, size = r->size;
+  weight_part(r, dst, from, rows, r->reverse ? 0 : r->batch, later,
+              r->y + (r->reverse ? r->batch * r->h * size : 0), r->h, false);
+  if (r->h0) weight_part(r, dst, from, rows, r->reverse ? later : 0, r->batch, r->h0, r->h, true);
+}
+
+static pg_status new_grad(pg_call *c, int i) {
+  const pg_meta *m = &c->meta[i];
+  return pg_tensor_new(c->ctx, (pg_dtype)m->dtype, m->nd, m->shape, &c->gin[i]);
+}
+
+typedef struct bias_job {
+  const run *r;
+  int64_t from;
+  char *dst;
+} bias_job;
+
+static void bias_columns(void *arg, int64_t begin, int64_t end) {
+  const bias_job *j = arg;
+  const run *r = j->r;
+  char *dst = j->dst + begin * r->size;
+  memset(dst, 0, (size_t)((end - begin) * r->size));
+  for (int64_t q = 0; q < r->steps * r->batch; q++)
+    r->kern->add(end - begin, dst, r->da + (q * r->row + j->from + begin) * r->size);
+}
+
+/* dst [n] = sum over all rows of da's columns [from, from + n). */
+static void bias_part(const run *r, char *dst, int64_t from, int64_t n) {
+  bias_job j = {r, from, dst};
+  pg_par_for(r->ctx, n, pg_max64(32, pg_grain(r->steps * r->batch)), bias_columns, &j);
+}
+
+static void weight_gradients(pg_call *c, const run *r) {
+  int64_t apart = r->kind == GRU ? 2 * r->h : r->gates, size = r->size;
+  if (c->need[W_IH])
+    weight_part(r, pg_data(c->gin[W_IH]), 0, r->gates, 0, r->steps * r->batch, r->x, r->in, false);
+  if (c->need[W_HH]) {
+    char *dst = pg_data(c->gin[W_HH]);
+    hidden_gradient(r, dst, 0, apart);
+    if (r->kind == GRU) hidden_gradient(r, dst + apart * r->h * size, 3 * r->h, r->h);
+  }
+  if (c->need[B_IH]) bias_part(r, pg_data(c->gin[B_IH]), 0, r->gates);
+  if (!c->need[B_HH]) return;
+  char *dst = pg_data(c->gin[B_HH]);
+  if (c->need[B_IH]) memcpy(dst, pg_data(c->gin[B_IH]), (size_t)(apart * size));
+  else bias_part(r, dst, 0, apart);
+  if (r->kind == GRU) bias_part(r, dst + apart * size, 3 * r->h, r->h);
+}
+
+static pg_status backward(pg_call *c, kind k) {
+  if (c->recording)
+    return pg_fail(c->ctx, PG_EUNSUPPORTED,
+                   "its gradient cannot be differentiated again (create_graph)");
+  pg_tensor *in[PG_MAX_IN] = {0}, *g[PG_MAX_OUT] = {0}, *da = NULL;
+  run r;
+  fill_run(c, k, &r);
+  r.reverse = c->arg[0].i;
+  pg_status s = dense_inputs(c, in);
+  for (int j = 0; j < c->nout && s == PG_OK; j++)
+    if (c->gout[j]) s = pg__contiguous(c->ctx, c->gout[j], &g[j]);
+  for (int i = 0; i < c->nin && s == PG_OK; i++)
+    if (c->need[i]) s = new_grad(c, i);
+  if (s == PG_OK)
+    s = pg_tensor_new(c->ctx, (pg_dtype)c->meta[X].dtype, 3, (int64_t[]){r.steps, r.batch, r.row},
+                      &da);
+  if (s != PG_OK) goto done;
+  r.dx = data_of(c->gin[X]);
+  backward_parts(&r, pg_data(in[W_IH]), pg_data(in[W_HH]));
+  s = open_run(&r, r.row, 2 * r.h + r.h);
+  if (s != PG_OK) goto done;
+  r.x = pg_data(in[X]);
+  r.h0 = data_of(in[H0]);
+  r.y = pg_data(c->out[0]);
+  r.saved = data_of(c->keep[0]);
+  r.cells = data_of(c->keep[1]);
+  r.da = pg_data(da);
+  r.dy = data_of(g[0]);
+  r.dhn = data_of(g[1]);
+  r.dh0 = data_of(c->gin[H0]);
+  if (k == LSTM) {
+    r.c0 = data_of(in[C0]);
+    r.dcn = data_of(g[2]);
+    r.dc0 = data_of(c->gin[C0]);
+  }
+  pg_par_for(c->ctx, r.batch, r.grain, backward_chunk, &r);
+  close_run(&r);
+  weight_gradients(c, &r);
+done:
+  pg_tensor_unref(da);
+  drop_all(PG_MAX_OUT, g);
+  drop_all(PG_MAX_IN, in);
+  return s;
+}
+
+static pg_status infer_lstm(pg_call *c) { return infer(c, LSTM); }
+static pg_status infer_gru(pg_call *c) { return infer(c, GRU); }
+static pg_status infer_rnn(pg_call *c) { return infer(c, TANH); }
+static kind rnn_kind(const pg_call *c) { return c->arg[1].i ? RELU : TANH; }
+static pg_status forward_lstm(pg_call *c) { return forward(c, LSTM); }
+static pg_status forward_gru(pg_call *c) { return forward(c, GRU); }
+static pg_status forward_rnn(pg_call *c) { return forward(c, rnn_kind(c)); }
+static pg_status backward_lstm(pg_call *c) { return backward(c, LSTM); }
+static pg_status backward_gru(pg_call *c) { return backward(c, GRU); }
+static pg_status backward_rnn(pg_call *c) { return backward(c, rnn_kind(c)); }
+
+#define WEIGHTS                                                                                \
+  PG_T("input"), PG_T("weight_ih"), PG_T("weight_hh"), PG_TOPT("bias_ih"), PG_TOPT("bias_hh"), \
+      PG_TOPT("h0")
+#define SAVES PG_SAVE_IN(X) | PG_SAVE_IN(W_IH) | PG_SAVE_IN(W_HH) | PG_SAVE_IN(H0) | PG_SAVE_OUT(0)
+
+const pg_op PG_AT(pg_ops_rnn)[] = {
+    {"lstm_layer",
+     "i, f, o = sigmoid(W x + b + W' h + b'), g = tanh(..), c' = f c + i g, h' = o tanh(c') for "
+     "every step of x [t x n x features], from the last one backwards for reverse: all h, the last "
+     "h and c; rows of the weights in the order i f g o.",
+     {WEIGHTS, PG_TOPT("c0"), PG_DEF("reverse", PG_FLAG, 0)},
+     PG_NN,
+     SAVES | PG_SAVE_IN(C0),
+     3,
+     infer_lstm,
+     {forward_lstm},
+     backward_lstm},
+    {"gru_layer",
+     "r, z = sigmoid(W x + b + W' h + b'), n = tanh(W x + b + r (W' h + b')), h' = (1 - z) n + z h "
+     "for every step of x [t x n x features], from the last one backwards for reverse: all h and "
+     "the last; rows of the weights in the order r z n.",
+     {WEIGHTS, PG_DEF("reverse", PG_FLAG, 0)},
+     PG_NN,
+     SAVES,
+     2,
+     infer_gru,
+     {forward_gru},
+     backward_gru},
+    {"rnn_layer",
+     "h' = tanh(W x + b + W' h + b') or the relu of it for every step of x [t x n x features], "
+     "from the last one backwards for reverse: all h and the last.",
+     {WEIGHTS, PG_DEF("reverse", PG_FLAG, 0), PG_WORD("nonlinearity", 0, "tanh|relu")},
+     PG_NN,
+     SAVES,
+     2,
+     infer_rnn,
+     {forward_rnn},
+     backward_rnn},
+    {0}};

@@ -1,0 +1,71 @@
+--- lstm_layer, gru_layer, rnn_layer: gradients, layouts, states, messages.
+-- Relies on spec/helper.lua; PyTorch's values are in spec/nn/rnn_spec.lua. Sources: core/ops/rnn.c,
+-- core/kernels/pack.c.
+
+local H = require "spec.helper"
+local core = require "perigee.core"
+local ops = core.ops
+
+local GATES = {lstm_layer = 4, gru_layer = 3, rnn_layer = 1}
+
+for name, gates in pairs(GATES) do
+  -- Arguments for sizes t x n x i -> h, with biases and states or without.
+  local function arguments(t, steps, batch, inputs, h, full, ...)
+    local list = {t.randn(steps, batch, inputs), t.randn(gates * h, inputs), t.randn(gates * h, h)}
+    local n = name == "lstm_layer" and 7 or 6
+    if full then
+      list[4], list[5], list[6] = t.randn(gates * h), t.randn(gates * h), t.randn(batch, h)
+      if n == 7 then list[7] = t.randn(batch, h) end
+    end
+    for i, value in ipairs {...} do list[n + i] = value end
+    list.n = n + select("#", ...)
+    return list
+  end
+  H.op(name, {
+    args = function(t) return arguments(t, 3, 2, 3, 2, true) end,
+    more = {function(t) return arguments(t, 3, 2, 2, 3, true, true) end,
+      function(t) return arguments(t, 2, 3, 2, 3, false) end,
+      function(t) return arguments(t, 1, 1, 2, 3, true) end,
+      name == "rnn_layer" and function(t) return arguments(t, 3, 2, 2, 3, true, true, "relu") end
+        or nil},
+    smooth = false,
+    threads = false,
+    large = function(t) return arguments(t, 5, 70, 9, 19, true) end,
+    empty = {function(t) return arguments(t, 3, 0, 4, 2, true) end, {3, 0, 2}},
+    wrong_shape = {{function(t) return {t.randn(3, 2), t.randn(gates, 2), t.randn(gates, 1)} end,
+      "expected steps x batch x features, got %[3 x 2%]"},
+      {function(t) return arguments(t, 0, 2, 3, 2) end, "at least one step"},
+      {function(t) return {t.randn(3, 2, 4), t.randn(gates * 2, 3), t.randn(gates * 2, 2)} end,
+        "'weight_ih': expected gates x features %[" .. gates * 2 .. " x 4%], got %["
+        .. gates * 2 .. " x 3%]"},
+      {function(t) return {t.randn(3, 2, 4), t.randn(gates * 2, 4), t.randn(gates * 2 + 1, 2)} end,
+        "'weight_hh': expected gates x hidden %[" .. gates * 2 .. " x 2%]"},
+      {function(t)
+        local list = arguments(t, 3, 2, 4, 2, true)
+        list[6] = t.randn(3, 2)
+        return list
+      end, "'h0': expected batch x hidden %[2 x 2%], got %[3 x 2%]"}},
+    wrong_dtype = {function(t)
+      return {t.int(1, 5, {3, 2, 4}), t.randn(gates * 2, 4), t.randn(gates * 2, 2)}
+    end, "got int64"},
+  })
+
+  it(name .. " computes samples as if they were alone", function()
+    local generator = {randn = H.randn}
+    for _, batch in ipairs {1, 5, 8, 17, 33} do
+      local args = arguments(generator, 4, batch, 3, 21, true)
+      local y = ops[name](table.unpack(args, 1, args.n))
+      local at = (batch + 1) // 2
+      args[1] = args[1]:narrow(2, at, 1)
+      for i = 6, name == "lstm_layer" and 7 or 6 do args[i] = args[i]:narrow(1, at, 1) end
+      H.same(ops[name](table.unpack(args, 1, args.n)), y:narrow(2, at, 1), 1e-5)
+    end
+  end)
+  it(name .. " does not differentiate its gradient", function()
+    local args = arguments({randn = H.randn}, 2, 1, 2, 2, false)
+    args[1].requires_grad = true
+    local y = ops[name](table.unpack(args, 1, args.n))
+    H.raises(function() core.backward(y:sum(), nil, {create_graph = true}) end,
+      {name, "cannot be differentiated again"})
+  end)
+end
