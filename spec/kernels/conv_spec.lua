@@ -8,12 +8,12 @@ local core = require "perigee.core"
 
 -- n, in channels, height, width, out channels, kernel height, width, then the arguments of conv2d.
 local SHAPES = {
-  {3, 1, 28, 28, 32, 5, 5, 1, 2, 1, 1}, -- the six of LeNets++
-  {3, 32, 28, 28, 32, 5, 5, 1, 2, 1, 1},
-  {3, 32, 14, 14, 64, 5, 5, 1, 2, 1, 1},
-  {3, 64, 14, 14, 64, 5, 5, 1, 2, 1, 1},
-  {3, 64, 7, 7, 128, 5, 5, 1, 2, 1, 1},
-  {3, 128, 7, 7, 128, 5, 5, 1, 2, 1, 1},
+  {1, 1, 28, 28, 32, 5, 5, 1, 2, 1, 1}, -- the six of LeNets++
+  {1, 32, 28, 28, 32, 5, 5, 1, 2, 1, 1},
+  {1, 32, 14, 14, 64, 5, 5, 1, 2, 1, 1},
+  {1, 64, 14, 14, 64, 5, 5, 1, 2, 1, 1},
+  {1, 64, 7, 7, 128, 5, 5, 1, 2, 1, 1},
+  {1, 128, 7, 7, 128, 5, 5, 1, 2, 1, 1},
   {2, 3, 9, 11, 4, 3, 3, 1, 0, 1, 1},
   {2, 3, 10, 9, 5, 4, 2, 1, "same", 1, 1}, -- more padding on one side
   {1, 17, 8, 9, 19, 2, 4, 1, "same", {2, 1}, 1},
@@ -96,8 +96,10 @@ local function results(engine)
   return all
 end
 
---- What the float64 path says.
+--- What the float64 path says; computed once.
+local judged = {}
 local function judge(k)
+  if judged[k] then return judged[k] end
   local n, ic, h, w, oc, kh, kw, stride, padding, dilation, groups = table.unpack(SHAPES[k])
   core.manual_seed(k)
   local function leaf(...)
@@ -111,6 +113,7 @@ local function judge(k)
   local plain = core.ops.conv2d(x:detach(), weight:detach(), nil, stride, padding, dilation, groups)
   local list = {}
   for j, t in ipairs {y, x.grad, weight.grad, bias.grad, plain} do list[j] = H.values(t) end
+  judged[k] = list
   return list
 end
 
