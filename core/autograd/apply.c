@@ -288,6 +288,7 @@ static pg_status run(pg_call *c, pg_tensor **owned) {
   PG_TRY(op->infer(c));
   pg_tensor *self = c->nin ? c->in[0] : NULL;
   PG_TRY(convert_inputs(c, owned));
+  if (op->flags & PG_COMPOSED) return op->forward[PG_HOST](c);
   bool flow = grads_flow(c);
   c->recording = flow;
   if (c->inplace) {

@@ -174,9 +174,9 @@ static pg_status evaluate(formula *f, const char *s) {
   return PG_OK;
 }
 
-pg_status pg_formula(pg_call *c, int i, const char *text, double p, double q) {
-  if (!c->need[i]) return PG_OK;
+pg_status pg_formula_value(pg_call *c, const char *text, double p, double q, pg_tensor **out) {
   formula f;
+  *out = NULL;
   f.c = c;
   f.p = p;
   f.q = q;
@@ -187,6 +187,10 @@ pg_status pg_formula(pg_call *c, int i, const char *text, double p, double q) {
     return s;
   }
   PG_ASSERT(f.nval == 1 && f.val[0].t);
-  c->gin[i] = f.val[0].t;
+  *out = f.val[0].t;
   return PG_OK;
+}
+
+pg_status pg_formula(pg_call *c, int i, const char *text, double p, double q) {
+  return c->need[i] ? pg_formula_value(c, text, p, q, &c->gin[i]) : PG_OK;
 }

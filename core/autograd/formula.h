@@ -14,4 +14,8 @@
  * The result may still have the shape that broadcasting gave; the engine sums it. */
 pg_status pg_formula(pg_call *c, int i, const char *text, double p, double q);
 
+/* For the forward of a composed op: *out = text over in[] (g and y are not there), or one more ref
+ * of an input. */
+pg_status pg_formula_value(pg_call *c, const char *text, double p, double q, pg_tensor **out);
+
 #endif

@@ -126,7 +126,9 @@ enum {                 /* flags of an op */
        PG_NN = 32,     /* lives in nn.functional, not in pg */
        PG_INPLACE_ONLY = 64, /* only op_ exists */
        PG_LINALG = 128,      /* lives in pg.linalg */
-       PG_INIT = 256         /* lives in nn.init */
+       PG_INIT = 256,        /* lives in nn.init */
+       PG_COMPOSED = 512     /* forward makes out[] from other ops, which are what is recorded, and
+                                runs on shape-only tensors too; infer only checks; no backward */
 };
 
 /* saves: what backward needs kept. */

@@ -186,7 +186,7 @@ static int l_op_info(lua_State *L) {
     set_flag(L, "nn", op->flags & PG_NN);
     set_flag(L, "linalg", op->flags & PG_LINALG);
     set_flag(L, "init", op->flags & PG_INIT);
-    set_flag(L, "nodiff", (op->flags & PG_NODIFF) || !op->backward);
+    set_flag(L, "nodiff", (op->flags & PG_NODIFF) || !(op->backward || (op->flags & PG_COMPOSED)));
     set_flag(L, "random", op->flags & PG_RANDOM);
     set_flag(L, "inplace", op->flags & PG_INPLACE);
     set_flag(L, "inplace_only", op->flags & PG_INPLACE_ONLY);

@@ -1,4 +1,5 @@
-/* Conv1d, Conv2d. Relies on layer.h and the ops conv1d, conv2d, pad.
+/* Conv1d .. 3d, ConvTranspose1d .. 3d. Relies on layer.h and the ops conv1d .. 3d, conv_transpose1d
+ * .. 3d, pad.
  * Spec: spec/nn/layers_spec.lua. */
 #include <math.h>
 #include <string.h>
@@ -8,6 +9,8 @@
 enum { WEIGHT, BIAS };
 /* Places of the arguments. */
 enum { IN, OUT, KERNEL, STRIDE, PADDING, DILATION, GROUPS, USE_BIAS, PADDING_MODE };
+/* .. of a transposed convolution, from the fifth on. */
+enum { T_OUTPUT_PADDING = 5, T_GROUPS, T_BIAS, T_DILATION };
 
 /* The last letter but one of "Conv2d" is its number of spatial dims. */
 static int spatial(const pg_layer *l) { return l->def->name[strlen(l->def->name) - 2] - '0'; }
@@ -113,10 +116,31 @@ static pg_status convolve_padded(pg_layer *l, const char *op, pg_tensor *x, pg_t
 
 static pg_status forward_conv(pg_layer *l, int nin, pg_tensor *const *in, pg_tensor **out) {
   (void)nin;
-  static const char *const op[] = {"conv1d", "conv2d"};
+  static const char *const op[] = {"conv1d", "conv2d", "conv3d"};
   const char *name = op[spatial(l) - 1];
   if (l->arg[PADDING_MODE].i != 0) return convolve_padded(l, name, in[0], out);
   return pg_layer_run(l, name, 3, (pg_tensor *[]){in[0], l->slot[WEIGHT], l->slot[BIAS]}, out);
+}
+
+static pg_status check_transposed(pg_layer *l) {
+  int n = spatial(l);
+  int64_t v[3], stride[3], dilation[3];
+  PG_TRY(check_channels(l, T_GROUPS));
+  PG_TRY(sizes(l, KERNEL, n, 1, v));
+  PG_TRY(sizes(l, STRIDE, n, 1, stride));
+  PG_TRY(sizes(l, PADDING, n, 0, v));
+  PG_TRY(sizes(l, T_DILATION, n, 1, dilation));
+  PG_TRY(sizes(l, T_OUTPUT_PADDING, n, 0, v));
+  for (int i = 0; i < n; i++)
+    if (v[i] >= stride[i] && v[i] >= dilation[i])
+      return pg_fail(l->ctx, PG_EARG,
+                     "output_padding %lld: expected less than stride %lld or dilation %lld",
+                     (long long)v[i], (long long)stride[i], (long long)dilation[i]);
+  return PG_OK;
+}
+
+static pg_status build_transposed(pg_layer *l) {
+  return build(l, l->arg[IN].i, l->arg[OUT].i / l->arg[T_GROUPS].i, l->arg[T_BIAS].i);
 }
 
 #define CONV_PARAMS                                                                                \
@@ -130,6 +154,23 @@ static pg_status forward_conv(pg_layer *l, int nin, pg_tensor *const *in, pg_ten
   "{in_channels}, {out_channels}, kernel_size={kernel_size*" n "}, stride={stride*" n "}" \
   "[, padding={padding*" n "}][, dilation={dilation*" n "}][, groups={groups}]"           \
   "[, bias={bias}][, padding_mode={padding_mode}]"
+#define TRANSPOSED(dims, n, shape)                                                               \
+  {                                                                                              \
+    .name = "ConvTranspose" dims,                                                                \
+    .doc = "What Conv" dims " with this weight [in_channels x out_channels/groups x kernel ..] " \
+           "would send back to its input as gradient, for x " shape "; output_padding adds to "  \
+           "the result's end.",                                                                  \
+    .show = "{in_channels}, {out_channels}, kernel_size={kernel_size*" n "}, stride={stride*" n  \
+            "}[, padding={padding*" n "}][, dilation={dilation*" n                               \
+            "}][, output_padding={output_padding*" n "}][, groups={groups}][, bias={bias}]",     \
+    .param = {PG_REQ("in_channels", PG_INT),  PG_REQ("out_channels", PG_INT),                    \
+              PG_REQ("kernel_size", PG_INTS), PG_DEF("stride", PG_INTS, 1),                      \
+              PG_DEF("padding", PG_INTS, 0),  PG_DEF("output_padding", PG_INTS, 0),              \
+              PG_DEF("groups", PG_INT, 1),    PG_DEF("bias", PG_FLAG, 1),                        \
+              PG_DEF("dilation", PG_INTS, 1), PG_WORD("padding_mode", 0, "zeros")},              \
+    .slot = SLOTS, .nin = 1, .nout = 1, .check = check_transposed, .build = build_transposed,    \
+    .op = "conv_transpose" dims                                                                  \
+  }
 #define SLOTS                                            \
   {                                                      \
     {"weight", PG_SLOT_PARAM}, { "bias", PG_SLOT_PARAM } \
@@ -158,4 +199,18 @@ const pg_layer_def pg_layers_conv[] = {
      .check = check_conv,
      .build = build_conv,
      .forward = forward_conv},
+    {.name = "Conv3d",
+     .doc = "Cross-correlation of x [n x in_channels x d x h x w] with weight [out_channels x "
+            "in_channels/groups x kernel_size].",
+     .show = CONV_SHOW("3"),
+     .param = CONV_PARAMS,
+     .slot = SLOTS,
+     .nin = 1,
+     .nout = 1,
+     .check = check_conv,
+     .build = build_conv,
+     .forward = forward_conv},
+    TRANSPOSED("1d", "1", "[n x in_channels x length]"),
+    TRANSPOSED("2d", "2", "[n x in_channels x h x w]"),
+    TRANSPOSED("3d", "3", "[n x in_channels x d x h x w]"),
     {0}};

@@ -1,4 +1,4 @@
-/* Dropout, Dropout1d, Dropout2d, AlphaDropout. Relies on layer.h and the dropout ops.
+/* Dropout, Dropout1d .. 3d, AlphaDropout. Relies on layer.h and the dropout ops.
  * Spec: spec/nn/layers_spec.lua. */
 #include "nn/layer.h"
 
@@ -26,6 +26,10 @@ const pg_layer_def pg_layers_dropout[] = {
     DROPOUT("Dropout2d", "dropout2d",
             "In training, sets whole channels of [n x c x h x w] to zero with probability p and "
             "divides the others by 1 - p."),
+    DROPOUT(
+        "Dropout3d", "dropout3d",
+        "In training, sets whole channels of [n x c x d x h x w] to zero with probability p and "
+        "divides the others by 1 - p."),
     DROPOUT("AlphaDropout", "alpha_dropout",
             "Dropout that keeps mean and variance of SELU's outputs (Klambauer et al. 2017)."),
     {0}};

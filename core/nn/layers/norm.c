@@ -1,4 +1,4 @@
-/* Normalisation: BatchNorm1d .. 3d, LayerNorm, GroupNorm, InstanceNorm1d, InstanceNorm2d, RMSNorm,
+/* Normalisation: BatchNorm1d .. 3d, LayerNorm, GroupNorm, InstanceNorm1d .. 3d, RMSNorm,
  * LocalResponseNorm. Relies on layer.h and the normalisation ops.
  * Spec: spec/nn/layers_spec.lua. */
 #include <string.h>
@@ -140,6 +140,7 @@ const pg_layer_def pg_layers_norm[] = {
     BATCH("3d", "[n x c x d x h x w]"),
     INSTANCE("1d", "[n x c x length]"),
     INSTANCE("2d", "[n x c x h x w]"),
+    INSTANCE("3d", "[n x c x d x h x w]"),
     {.name = "LayerNorm",
      .doc = "y = weight (x - mean) / sqrt(var + eps) + bias over the last dims, those of "
             "normalized_shape.",
