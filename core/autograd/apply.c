@@ -167,7 +167,7 @@ static pg_status copy_before(pg_call *c, pg_tensor **out) {
 
 /* Makes the node of a finished call and hangs the outputs on it. before: in[0] as it was, where the
  * call overwrote what backward needs; else NULL. */
-static pg_status record(pg_call *c, pg_tensor *before) {
+pg_status pg__record(pg_call *c, pg_tensor *before) {
   pg_ctx *ctx = c->ctx;
   const pg_op *op = c->op;
   int narg = 0;
@@ -202,6 +202,7 @@ static pg_status record(pg_call *c, pg_tensor *before) {
   n->arg = (pg_arg *)(block + at_arg);
   n->ints = (int64_t *)(block + at_ints);
   n->version = (uint32_t *)(block + at_version);
+  n->where = ctx->where;
   for (int j = 0; j < c->nout; j++) { /* the only thing that can fail comes first */
     meta_of(&n->out_meta[j], c->out[j]);
     if (!(op->saves & PG_SAVE_OUT(j))) continue;
@@ -280,6 +281,14 @@ static pg_status forward_and_copy(pg_call *c) {
   return s;
 }
 
+/* In anomaly mode: PG_EVALUE where the op made a NaN from inputs without any. */
+static pg_status check_anomaly(pg_call *c) {
+  bool made = false;
+  for (int j = 0; j < c->nout && !made; j++) made = pg__has_nan(c->out[j]);
+  for (int i = 0; i < c->nin && made; i++) made = !pg__has_nan(c->in[i]);
+  return made ? pg_fail(c->ctx, PG_EVALUE, "made a NaN from inputs without any") : PG_OK;
+}
+
 static pg_status run(pg_call *c, pg_tensor **owned) {
   const pg_op *op = c->op;
   int device = PG_HOST;
@@ -299,7 +308,7 @@ static pg_status run(pg_call *c, pg_tensor **owned) {
     if (flow && overwrites_saved(c)) PG_TRY(copy_before(c, &before));
     pg_status s = c->os[0].dtype != self->dtype ? forward_and_copy(c) : op->forward[PG_HOST](c);
     c->out[0]->storage->version++;
-    if (s == PG_OK && flow) s = record(c, before);
+    if (s == PG_OK && flow) s = pg__record(c, before);
     pg_tensor_unref(before);
     return s;
   } else {
@@ -309,8 +318,9 @@ static pg_status run(pg_call *c, pg_tensor **owned) {
       return PG_OK;
     }
     if (op->forward[PG_HOST]) PG_TRY(op->forward[PG_HOST](c));
+    if (c->ctx->anomaly) PG_TRY(check_anomaly(c));
   }
-  return flow ? record(c, NULL) : PG_OK;
+  return flow ? pg__record(c, NULL) : PG_OK;
 }
 
 pg_status pg_apply(pg_call *c) {

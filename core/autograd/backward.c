@@ -45,7 +45,8 @@ void pg_node_unref(pg_node *n) {
     drop_saved(dead);
     drop_edges(dead);
     for (int j = 0; j < PG_MAX_OUT; j++) drop_tensor(&dead->grad[j]);
-    if (dead->lua_free) dead->lua_free(dead);
+    if (dead->function) dead->function->drop(dead->function);
+    pg__hooks_drop(dead->hooks);
     pg_free(ctx, dead, dead->bytes);
   }
   ctx->draining = false;
@@ -53,6 +54,11 @@ void pg_node_unref(pg_node *n) {
 
 /* --- the heap
  * --------------------------------------------------------------------------------------------- */
+
+/* A leaf with hooks gets its gradient at the end, when that is complete. */
+typedef struct waiting {
+  pg_tensor *leaf, *grad; /* leaf is kept alive by a ref */
+} waiting;
 
 typedef struct engine {
   pg_ctx *ctx;
@@ -62,6 +68,8 @@ typedef struct engine {
   int ninput; /* pg_grad: where to deliver */
   pg_tensor *const *input;
   pg_tensor **result;
+  waiting *wait;
+  int nwait, wait_room;
 } engine;
 
 static void heap_set(engine *e, int i, pg_node *n) {
@@ -171,6 +179,40 @@ static pg_status deliver_leaf(engine *e, pg_tensor *leaf, pg_tensor *g) {
   return accumulate(e, &leaf->grad, g);
 }
 
+/* Puts g aside until the end of the run; takes g. */
+static pg_status keep_waiting(engine *e, pg_tensor *leaf, pg_tensor *g) {
+  for (int i = 0; i < e->nwait; i++)
+    if (e->wait[i].leaf == leaf) return accumulate(e, &e->wait[i].grad, g);
+  if (e->nwait == e->wait_room) {
+    int room = e->wait_room ? 2 * e->wait_room : 16;
+    waiting *grown;
+    pg_status s = pg_alloc(e->ctx, sizeof *grown * (size_t)room, (void **)&grown);
+    if (s != PG_OK) {
+      pg_tensor_unref(g);
+      return s;
+    }
+    if (e->nwait) memcpy(grown, e->wait, sizeof *grown * (size_t)e->nwait);
+    pg_free(e->ctx, e->wait, sizeof *grown * (size_t)e->wait_room);
+    e->wait = grown;
+    e->wait_room = room;
+  }
+  e->wait[e->nwait++] = (waiting){pg_tensor_ref(leaf), g};
+  return PG_OK;
+}
+
+/* Runs the hooks of leaves, delivers what they give, and frees the list. */
+static pg_status end_waiting(engine *e, pg_status s) {
+  for (int i = 0; i < e->nwait; i++) {
+    waiting *w = &e->wait[i];
+    if (s == PG_OK) s = pg__hooks_run(e->ctx, w->leaf->hooks, 0, &w->grad);
+    if (s == PG_OK) s = deliver_leaf(e, w->leaf, w->grad);
+    else pg_tensor_unref(w->grad);
+    pg_tensor_unref(w->leaf);
+  }
+  pg_free(e->ctx, e->wait, sizeof *e->wait * (size_t)e->wait_room);
+  return s;
+}
+
 /* g in m's dtype and shape; takes g. */
 static pg_status fit(engine *e, pg_tensor *g, const pg_meta *m, pg_tensor **out) {
   *out = g;
@@ -190,6 +232,7 @@ static pg_status fit(engine *e, pg_tensor *g, const pg_meta *m, pg_tensor **out)
 static pg_status deliver(engine *e, pg_node *n, int i, pg_tensor *g) {
   pg_edge *edge = &n->edge[i];
   PG_TRY(fit(e, g, &n->meta[i], &g));
+  if (edge->leaf && edge->leaf->hooks) return keep_waiting(e, edge->leaf, g);
   if (edge->leaf) return deliver_leaf(e, edge->leaf, g);
   pg_status s = accumulate(e, &edge->node->grad[edge->out], g);
   return s == PG_OK ? heap_push(e, edge->node) : s;
@@ -230,6 +273,19 @@ static pg_status rejoin(pg_node *n, int j, pg_tensor **out) {
   return PG_OK;
 }
 
+/* In anomaly mode: PG_EVALUE where backward made a NaN from gradients without any. */
+static pg_status check_anomaly(const pg_node *n, pg_tensor *const *gin) {
+  bool made = false;
+  for (int i = 0; i < n->nin && !made; i++) made = pg__has_nan(gin[i]);
+  for (int j = 0; j < n->nout && made; j++) made = !pg__has_nan(n->grad[j]);
+  if (!made) return PG_OK;
+  const char *where = n->ctx->where;
+  n->ctx->where = n->where;
+  pg_status s = pg_fail(n->ctx, PG_EVALUE, "backward made a NaN from gradients without any");
+  n->ctx->where = where;
+  return s;
+}
+
 enum { NIN_STACK = 16 };
 
 static pg_status run_node(engine *e, pg_node *n) {
@@ -262,6 +318,7 @@ static pg_status run_node(engine *e, pg_node *n) {
   c.nin = n->nin;
   c.nout = n->nout;
   c.recording = e->create;
+  c.user = n->function;
   c.in = n->in;
   c.meta = n->meta;
   c.need = need;
@@ -277,6 +334,7 @@ static pg_status run_node(engine *e, pg_node *n) {
   for (int j = 0; j < n->nout; j++)
     if (c.out[j] != n->out[j]) pg_tensor_unref(c.out[j]);
   ctx->doing = n->op->name;
+  if (s == PG_OK && ctx->anomaly) s = check_anomaly(n, gin);
   for (int i = 0; i < n->nin; i++) {
     pg_tensor *g = gin[i];
     if (!g) continue;
@@ -306,6 +364,8 @@ static pg_status run(engine *e) {
   pg_status s = PG_OK;
   while (e->count) {
     pg_node *n = heap_pop(e);
+    for (int j = 0; j < n->nout && n->hooks && s == PG_OK; j++)
+      s = pg__hooks_run(ctx, n->hooks, j, &n->grad[j]);
     if (s == PG_OK && e->input) s = catch_results(e, n);
     if (s == PG_OK) s = run_node(e, n);
     for (int j = 0; j < PG_MAX_OUT; j++) drop_tensor(&n->grad[j]);
@@ -316,6 +376,7 @@ static pg_status run(engine *e) {
     }
     pg_node_unref(n);
   }
+  s = end_waiting(e, s);
   ctx->grad_mode = mode;
   pg_free(ctx, e->heap, sizeof *e->heap * (size_t)e->room);
   return s;

@@ -111,6 +111,7 @@ struct pg_call {
   pg_out os[PG_MAX_OUT];
   pg_arg arg[PG_MAX_PARAM];
   unsigned char cast[PG_MAX_IN]; /* 1 + dtype that infer wants in[i] converted to before forward */
+  void *user;                    /* backward of a function from outside: its pg_function */
   int nints;
   int64_t ints[PG_MAX_INTS]; /* room for lists; infer may add to it */
   pg_tensor *in_room[PG_MAX_IN];

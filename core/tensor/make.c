@@ -142,6 +142,7 @@ void pg_tensor_unref(pg_tensor *t) {
     pg_tensor *grad = t->grad; /* freed by the loop: a gradient may have a gradient */
     pg_node *node = t->node;
     pg_ctx *ctx = t->ctx;
+    if (t->hooks) ctx->hooks_drop(t->hooks);
     storage_unref(ctx, t->storage);
     pg_free(ctx, t, sizeof *t);
     if (node) ctx->node_unref(node);

@@ -35,7 +35,7 @@ struct pg_tensor {
   bool is_view;       /* made as a view of another tensor */
   int64_t offset;     /* in elements */
   int64_t shape[PG_MAX_DIMS], stride[PG_MAX_DIMS]; /* strides in elements, may be 0 or negative */
-  void *hooks;                                     /* binding's, see autograd */
+  void *hooks;                                     /* of a leaf: pg_hook list, see autograd */
 };
 
 typedef struct pg_str {

@@ -207,6 +207,7 @@ __attribute__((visibility("default"))) int luaopen_perigee_core(lua_State *L) {
   luaL_newlib(L, functions);
   pgl_open_tensor(L);
   pgl_open_op(L);
+  pgl_open_autograd(L);
   pgl_open_scope(L);
   pgl_open_layer(L);
   pgl_open_optim(L);

@@ -1,5 +1,5 @@
-/* One closure for all ops: parsed by the descriptor, run by pg_apply, boxed. Also backward and
- * grad. Relies on pgl.h. Spec: spec/binding/op_spec.lua. */
+/* One closure for all ops: parsed by the descriptor, run by pg_apply, boxed.
+ * Relies on pgl.h. Spec: spec/binding/op_spec.lua. */
 #include <stdio.h>
 #include <string.h>
 
@@ -198,100 +198,6 @@ static int l_op_info(lua_State *L) {
   return 1;
 }
 
-static bool option(lua_State *L, int idx, const char *name, bool otherwise) {
-  if (!lua_istable(L, idx)) return otherwise;
-  lua_getfield(L, idx, name);
-  bool on = lua_isnil(L, -1) ? otherwise : lua_toboolean(L, -1);
-  lua_pop(L, 1);
-  return on;
-}
-
-/* backward(t [, gradient] [, {retain_graph=, create_graph=, gradient=}]) */
-static int l_backward(lua_State *L) {
-  pgl_state *st = pgl_state_of(L);
-  pg_tensor *root = pgl_check_tensor(L, 1), *grad = NULL;
-  int options = lua_gettop(L) >= 3 ? 3 : 2;
-  if (pgl_to_box(L, 2)) grad = pgl_check_tensor(L, 2);
-  if (lua_istable(L, options)) {
-    static const char *const keys[] = {"retain_graph", "create_graph", "gradient"};
-    lua_pushnil(L);
-    while (lua_next(L, options)) {
-      const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
-      bool known = false;
-      for (int i = 0; i < 3; i++) known = known || strcmp(key, keys[i]) == 0;
-      const char *near = known ? NULL : pgl_nearest(key, keys, 3);
-      if (!known)
-        return luaL_error(L, "backward: unknown option '%s'%s%s%s", key,
-                          near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
-      lua_pop(L, 1);
-    }
-    lua_getfield(L, options, "gradient");
-    if (!lua_isnil(L, -1)) grad = pgl_check_tensor(L, -1);
-    lua_pop(L, 1);
-  } else if (!lua_isnoneornil(L, options) && !pgl_to_box(L, options)) {
-    return luaL_error(L, "backward: expected a gradient or options, got %s",
-                      luaL_typename(L, options));
-  }
-  pgl_check(L, pg_backward(st->ctx, root, grad, option(L, options, "retain_graph", false),
-                           option(L, options, "create_graph", false)));
-  pgl_pressure(L, st);
-  return 0;
-}
-
-/* Reads a tensor or a list of tensors at idx into an array that lies on the stack. [-0, +1] */
-static pg_tensor **check_tensors(lua_State *L, int idx, int *n) {
-  if (pgl_to_box(L, idx)) {
-    pg_tensor **list = lua_newuserdatauv(L, sizeof *list, 0);
-    list[0] = pgl_check_tensor(L, idx);
-    *n = 1;
-    return list;
-  }
-  luaL_checktype(L, idx, LUA_TTABLE);
-  *n = (int)lua_rawlen(L, idx);
-  pg_tensor **list = lua_newuserdatauv(L, sizeof *list * (size_t)(*n ? *n : 1), 0);
-  for (int i = 0; i < *n; i++) {
-    lua_rawgeti(L, idx, i + 1);
-    list[i] = pgl_check_tensor(L, -1);
-    lua_pop(L, 1);
-  }
-  return list;
-}
-
-/* grad(outputs, inputs [, {grad_outputs=, retain_graph=, create_graph=}]) -> list of tensors
- * (false: none) */
-static int l_grad(lua_State *L) {
-  pgl_state *st = pgl_state_of(L);
-  lua_settop(L, 3);
-  int nroot, ninput, ngrad = 0;
-  pg_tensor **root = check_tensors(L, 1, &nroot), **input = check_tensors(L, 2, &ninput);
-  pg_tensor **grad = NULL;
-  if (lua_istable(L, 3)) {
-    lua_getfield(L, 3, "grad_outputs");
-    if (!lua_isnil(L, -1)) grad = check_tensors(L, lua_gettop(L), &ngrad);
-    if (grad && ngrad != nroot)
-      return luaL_error(L, "grad: %d outputs but %d grad_outputs", nroot, ngrad);
-  }
-  bool create = option(L, 3, "create_graph", false);
-  pg_tensor **result = lua_newuserdatauv(L, sizeof *result * (size_t)(ninput ? ninput : 1), 0);
-  lua_createtable(L, ninput, 0);
-  pgl_box **box = lua_newuserdatauv(L, sizeof *box * (size_t)(ninput ? ninput : 1), 0);
-  for (int i = 0; i < ninput; i++) {
-    box[i] = pgl_box_new(L, true);
-    lua_rawseti(L, -3, i + 1);
-  }
-  pgl_check(L, pg_grad(st->ctx, nroot, root, grad, ninput, input,
-                       option(L, 3, "retain_graph", create), create, result));
-  lua_pop(L, 1);
-  for (int i = 0; i < ninput; i++) {
-    box[i]->t = result[i];
-    if (result[i]) continue;
-    lua_pushboolean(L, false);
-    lua_rawseti(L, -2, i + 1);
-  }
-  pgl_pressure(L, st);
-  return 1;
-}
-
 void pgl_open_op(lua_State *L) {
   pgl_state *st = pgl_state_of(L);
   int module = lua_gettop(L);
@@ -304,11 +210,6 @@ void pgl_open_op(lua_State *L) {
   open_operators(L, st, lua_gettop(L));
   lua_pop(L, 1);
   lua_setfield(L, module, "ops");
-  static const luaL_Reg functions[] = {
-      {"op_info", l_op_info}, {"backward", l_backward}, {"grad", l_grad}, {NULL, NULL}};
-  luaL_setfuncs(L, functions, 0);
-  lua_getfield(L, module, "Tensor");
-  lua_pushcfunction(L, l_backward);
-  lua_setfield(L, -2, "backward");
-  lua_pop(L, 1);
+  lua_pushcfunction(L, l_op_info);
+  lua_setfield(L, module, "op_info");
 }

@@ -18,6 +18,8 @@ typedef struct pgl_state {
   size_t soft_max;    /* bytes live that make the collector run */
   size_t live_before; /* bytes live after the last collection of young boxes */
   int calls;          /* of pgl_pressure since then */
+  lua_State *running; /* that called the engine; hooks run on it */
+  size_t soft_max;    /* bytes live that make the collector run */
   bool injecting;     /* core.fail_after is armed: no second try on ENOMEM */
   char error[PG_ERROR_LEN];
 } pgl_state;
@@ -87,6 +89,7 @@ void pgl_push_arg(lua_State *L, const pg_param *p, const pg_arg *arg);
 /* Each file adds its functions to the module table on top of the stack. [-0, +0] */
 void pgl_open_tensor(lua_State *L);
 void pgl_open_op(lua_State *L);
+void pgl_open_autograd(lua_State *L);
 void pgl_open_scope(lua_State *L);
 void pgl_open_layer(lua_State *L);
 void pgl_open_optim(lua_State *L);

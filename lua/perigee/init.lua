@@ -3,6 +3,7 @@
 -- load at first use.
 
 local core = require "perigee.core"
+local autograd = require "perigee.autograd"
 local tensor = require "perigee.tensor"
 local util = require "perigee.util"
 
@@ -35,6 +36,7 @@ for _, info in ipairs(core.op_info()) do
   end
 end
 for name, f in pairs(tensor.functions) do M[name] = f end
+for name, f in pairs(autograd.functions) do M[name] = f end
 
 local ROOMS = {
   nn = "perigee.nn",

@@ -139,7 +139,9 @@ describe("grad", function()
   it("reaches results that are not leaves, and says false where nothing flows", function()
     local x, z = leaf {2}, leaf {1}
     local h = x * 3
-    local g = core.grad((h * h):sum(), {h, x, z})
+    H.raises(function() core.grad((h * h):sum(), {h, z}) end, "do not depend on input 2")
+    h = x * 3
+    local g = core.grad((h * h):sum(), {h, x, z}, {allow_unused = true})
     H.same(g[1], {12})
     H.same(g[2], {36})
     assert.is_false(g[3])
