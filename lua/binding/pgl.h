@@ -19,7 +19,6 @@ typedef struct pgl_state {
   size_t live_before; /* bytes live after the last collection of young boxes */
   int calls;          /* of pgl_pressure since then */
   lua_State *running; /* that called the engine; hooks run on it */
-  size_t soft_max;    /* bytes live that make the collector run */
   bool injecting;     /* core.fail_after is armed: no second try on ENOMEM */
   char error[PG_ERROR_LEN];
 } pgl_state;
