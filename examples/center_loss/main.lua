@@ -6,7 +6,7 @@
 local pg = require "perigee"
 local nn, optim, data, plot = pg.nn, pg.optim, pg.data, pg.plot
 
-local option = {images = 20000, epochs = 3, lambda = 0.1, lr = 1e-3, seed = 7, out = "."}
+local option = {images = 20000, epochs = 3, lambda = 0.05, lr = 1.5e-3, seed = 7, out = "."}
 for i = 1, #arg, 2 do
   local name, value = arg[i]:match "^%-%-(%w+)$", arg[i + 1]
   if type(option[name]) == "number" then value = math.tointeger(value) or tonumber(value) end
@@ -53,7 +53,7 @@ model:compile {
 
 local curve = {logits_loss = {}, centerloss_loss = {}}
 local history = model:fit(train, {
-  batch_size = 128,
+  batch_size = 64,
   epochs = option.epochs,
   seed = option.seed,
   callbacks = {
