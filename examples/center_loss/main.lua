@@ -1,20 +1,19 @@
 --- LeNets++ with center loss (Wen et al., ECCV 2016): 2-D features that form tight clusters.
--- perigee main.lua [--images N] [--epochs N] [--lambda X] [--lr X] [--seed N] [--out DIR]
 -- Trains on MNIST where it is found, else on Fashion-MNIST; prints test accuracy and nearest-center
 -- accuracy; leaves features.png, loss.png, centers.npy and model.perigee in DIR.
 
 local pg = require "perigee"
 local nn, optim, data, plot = pg.nn, pg.optim, pg.data, pg.plot
 
-local option = {images = 20000, epochs = 3, lambda = 0.05, lr = 1.5e-3, seed = 7, out = "."}
-for i = 1, #arg, 2 do
-  local name, value = arg[i]:match "^%-%-(%w+)$", arg[i + 1]
-  if type(option[name]) == "number" then value = math.tointeger(value) or tonumber(value) end
-  if option[name] == nil or value == nil then
-    error "usage: main.lua [--images N] [--epochs N] [--lambda X] [--lr X] [--seed N] [--out DIR]"
-  end
-  option[name] = value
-end
+local option = pg.cli.options {
+  "LeNets++ with center loss: two features that form tight clusters.",
+  {"images", 20000, "training images"},
+  {"epochs", 3, "passes over them"},
+  {"lambda", 0.05, "weight of the center loss"},
+  {"lr", 1.5e-3, "Adam's rate; a fifth of it in the last epoch"},
+  {"seed", 7, "weights and order of the images"},
+  {"out", ".", "folder for the results"},
+}
 
 local function load_data()
   local found, train, test = pcall(data.mnist)
@@ -45,7 +44,7 @@ local center = nn.CenterLoss(10, 2, {alpha = 0.5})(feature, label)
 local model = nn.Model({image, label}, {logits, center})
 model:summary()
 model:compile {
-  optimizer = optim.Adam {lr = option.lr}, -- SGD takes an epoch to leave the plateau of 2-D features
+  optimizer = optim.Adam {lr = option.lr}, -- SGD stays an epoch on the plateau of 2-D features
   loss = {logits = "cross_entropy", centerloss = "zero"},
   loss_weights = {centerloss = option.lambda},
   metrics = {logits = "accuracy"},

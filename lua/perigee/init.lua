@@ -46,6 +46,7 @@ local ROOMS = {
   metrics = "perigee.metrics",
   plot = "perigee.plot",
   io = "perigee.io",
+  cli = "perigee.cli",
 }
 
 local FROM_IO = {save = true, load = true}
