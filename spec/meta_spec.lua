@@ -1,13 +1,14 @@
 -- What must hold of every op in the registry: a doc, a spec, a gradient check or the word that
--- there is no gradient. Runs the files of spec/ops/ with a recorder in place of the helper.
--- Relies on perigee.core and lfs. Sources: core/ops/*.c.
+-- there is no gradient. Runs the files of spec/ops/ and spec/tensor/ with a recorder in place of
+-- the helper. Relies on perigee and lfs. Sources: core/ops/*.c, lua/perigee/tensor/*.lua.
 
+require "perigee"
 local core = require "perigee.core"
 local lfs = require "lfs"
 
 local function nothing() end
 
--- Name -> spec table of every H.op call in spec/ops/.
+-- Name -> spec table of every H.op call in these folders.
 local function specs()
   local found = {}
   local anything = setmetatable({}, {
@@ -21,10 +22,10 @@ local function specs()
     before_each = nothing, after_each = nothing, setup = nothing, teardown = nothing,
     require = function(name) return name == "spec.helper" and recorder or require(name) end,
   }, {__index = _G})
-  local folder = "spec/ops"
-  if lfs.attributes(folder, "mode") ~= "directory" then return found end
-  for name in lfs.dir(folder) do
-    if name:find "_spec%.lua$" then assert(loadfile(folder .. "/" .. name, "t", env))() end
+  for _, folder in ipairs {"spec/ops", "spec/tensor"} do
+    for name in lfs.dir(folder) do
+      if name:find "_spec%.lua$" then assert(loadfile(folder .. "/" .. name, "t", env))() end
+    end
   end
   return found
 end

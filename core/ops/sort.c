@@ -467,11 +467,11 @@ const pg_op PG_AT(pg_ops_sort)[] = {
      infer_bucketize,
      {forward_bucketize},
      NULL},
-    {"unique",
+    {"unique_flat",
      "The distinct values in order, for each element the place of its value, and how often each "
      "value occurs.",
      {PG_T("input")},
-     PG_METHOD | PG_NODIFF,
+     PG_NODIFF | PG_HIDDEN,
      0,
      3,
      infer_unique,

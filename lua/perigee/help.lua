@@ -8,6 +8,7 @@ local util = require "perigee.util"
 local M = {}
 
 local function value_text(v)
+  if type(v) == "table" then return "{" .. table.concat(v, ", ") .. "}" end
   return type(v) == "string" and ("%q"):format(v) or tostring(v)
 end
 
@@ -36,8 +37,7 @@ local function described()
   local found = {}
   for _, info in ipairs(core.op_info()) do
     if not info.hidden then
-      local room = info.nn and "nn.functional." or info.init and "nn.init." or info.linalg
-        and "linalg." or "pg."
+      local room = info.nn and "nn.functional." or info.init and "nn.init." or "pg."
       for _, name in ipairs(info.names) do
         local notes = {}
         if info.method then notes[#notes + 1] = ("method x:%s(..)"):format(name) end
@@ -121,8 +121,8 @@ optim.Adam(model:parameters(), {lr = 1e-3})
 function M.text(name, env)
   if name == "" then return GENERAL end
   local docs = described()
-  local last = name:match "([%w_]+)$" or name
-  if docs[last] then return docs[last] end
+  local whole, last = name:gsub("^pg%.", ""), name:match "([%w_]+)$" or name
+  if docs[whole] or docs[last] then return docs[whole] or docs[last] end
   local value = resolve(name, env or _G)
   if type(value) == "function" then return function_text(name, value) end
   if value ~= nil then

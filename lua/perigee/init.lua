@@ -47,6 +47,7 @@ local ROOMS = {
   plot = "perigee.plot",
   io = "perigee.io",
   cli = "perigee.cli",
+  linalg = "perigee.linalg",
 }
 
 local FROM_IO = {save = true, load = true}

@@ -215,7 +215,7 @@ end
 local function check_places(fn, args, wrt, sources, places, backward, opt, level)
   core.manual_seed(1)
   local copies, leaves = copy_args(args, wrt)
-  backward(table.pack(fn(table.unpack(copies, 1, args.n))), places)
+  backward(V.results(fn(table.unpack(copies, 1, args.n))), places)
   local inputs = table.move(args, 1, args.n, 1, {n = args.n})
   for k, source in ipairs(sources) do
     local grad = leaves[k].grad
@@ -232,7 +232,7 @@ local function check_places(fn, args, wrt, sources, places, backward, opt, level
       local other = V.make(changed, "float64", shape)
       local moved = V.replace(inputs, function(t) return t == source and other or t end)
       core.manual_seed(1)
-      return project(table.pack(fn(table.unpack(moved, 1, args.n))), places)
+      return project(V.results(fn(table.unpack(moved, 1, args.n))), places)
     end
     for i, v in ipairs(values) do
       local eps = opt.eps * math.max(1, math.abs(v))
@@ -274,7 +274,7 @@ local function gradcheck(fn, args, opt, level)
   opt = {eps = opt.eps or 1e-6, rtol = opt.rtol or 1e-6, atol = opt.atol or 1e-8}
   core.manual_seed(1)
   local copies = copy_args(args, wrt)
-  local results = table.pack(fn(table.unpack(copies, 1, args.n)))
+  local results = V.results(fn(table.unpack(copies, 1, args.n)))
   local places = outputs(results)
   if #places == 0 then
     if linear then return end
@@ -323,7 +323,7 @@ function M.gradgradcheck(fn, ...)
       end
       return leaf_of[t]
     end)
-    local results = table.pack(fn(table.unpack(given, 1, given.n)))
+    local results = V.results(fn(table.unpack(given, 1, given.n)))
     local total
     for _, j in ipairs(outputs(results)) do
       local term = (results[j] * M.cotangent(results[j], j)):sum()

@@ -5,6 +5,7 @@
 
 local busted = require "busted"
 local core = require "perigee.core"
+require "perigee.tensor" -- puts its functions into core.ops
 local json = require "dkjson"
 local V = require "spec.helper.values"
 local C = require "spec.helper.check"
@@ -75,7 +76,7 @@ local function run(entries, case, dtype)
   if not fn then busted.fail(("core.ops has no '%s'"):format(case.op), 2) end
   if case.op:find "_$" and V.is_float(args[1]) then args[1] = args[1]:clone() end
   core.manual_seed(1)
-  local results = table.pack(fn(table.unpack(args, 1, args.n)))
+  local results = V.results(fn(table.unpack(args, 1, args.n)))
 
   local tol = case.tol[dtype]
   local function check(what, actual, key, wanted, signs)

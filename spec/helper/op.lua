@@ -4,6 +4,7 @@
 
 local busted = require "busted"
 local core = require "perigee.core"
+require "perigee.tensor" -- puts its functions into core.ops
 local V = require "spec.helper.values"
 local C = require "spec.helper.check"
 
@@ -31,7 +32,7 @@ local function arguments(make, dtype, seed)
 end
 
 local function call(fn, args)
-  return table.pack(fn(table.unpack(args, 1, args.n)))
+  return V.results(fn(table.unpack(args, 1, args.n)))
 end
 
 -- Leaves for every tensor of args (float ones want a gradient where `grad`), laid out by `layout`.

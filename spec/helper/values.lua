@@ -246,6 +246,15 @@ function Generator:__index(name)
   return bound
 end
 
+--- Results packed; one plain list of results (of split, of meshgrid) counts as several.
+function M.results(...)
+  local first = ...
+  if select("#", ...) == 1 and type(first) == "table" and getmetatable(first) == nil then
+    return table.pack(table.unpack(first))
+  end
+  return table.pack(...)
+end
+
 --- The generators for hand-written tests: `H.t.randn(3, 4)` is float32, `H.t64.randn(3, 4)`
 -- float64. Every test begins with them and the library's own stream freshly seeded.
 M.t = M.generator("float32")

@@ -42,7 +42,7 @@ H.op("bucketize", {
   wrong_shape = {function(t) return {t.randn(2), t.randn(2, 2)} end,
     "'boundaries': expected 1 dims"},
 })
-H.op("unique", {
+H.op("unique_flat", {
   args = function(t) return {t.tensor {{3, 1}, {2, 3}}} end, meta = false,
   empty = {function(t) return {t.randn(0)} end, {0}},
 })
@@ -72,15 +72,5 @@ describe("sort", function()
     H.same(x:sort(), H.make({-inf, -2, -1e-300, 0, 5e-324, 3, 1e300, inf}, "float64", {8}))
     local big = H.make({math.maxinteger, math.mininteger, 0, -1}, "int64", {4})
     H.same(big:sort(), H.make({math.mininteger, -1, 0, math.maxinteger}, "int64", {4}))
-  end)
-end)
-
-describe("unique", function()
-  it("gives values, places and counts", function()
-    local values, inverse, counts = ops.unique(H.make({5, 2, 5, 9, 2, 5}, "int64", {2, 3}))
-    H.same(values, H.make({2, 5, 9}, "int64", {3}))
-    H.same(inverse, H.make({2, 1, 2, 3, 1, 2}, "int64", {2, 3}))
-    H.same(counts, H.make({2, 3, 1}, "int64", {3}))
-    H.raises(function() ops.unique(core.meta("float32", {3})) end, "depends on the data")
   end)
 end)

@@ -1,0 +1,11 @@
+--- Tensor functions that are compositions of ops, a file for each family.
+-- Relies on tensor/define. Spec: spec/tensor/define_spec.lua.
+
+local define = require "perigee.tensor.define"
+
+for _, family in ipairs {"make", "index", "pieces", "join", "shape", "statistics", "product",
+                         "compare", "inplace"} do
+  require("perigee.tensor." .. family)
+end
+
+return {functions = define.functions}

@@ -1,0 +1,74 @@
+--- Tensors from bytes and after the model of another tensor.
+-- Relies on tensor/define. Spec: spec/tensor/make_spec.lua.
+
+local define = require "perigee.tensor.define"
+local core = require "perigee.core"
+
+local ops, Tensor = core.ops, core.Tensor
+local fail = define.fail
+define = define.define
+
+define {
+  "frombuffer",
+  "buffer: string; dtype: dtype; count: integer = -1; offset: integer = 0; "
+    .. "requires_grad: boolean = false",
+  "Vector of the numbers of a dtype in the bytes of a string, from offset (bytes) on.",
+  function(bytes, dtype, count, offset, grad)
+    local size = #core.tensor({0}, {dtype = dtype}):bytes()
+    local rest = #bytes - offset
+    if offset < 0 or rest < 0 then
+      fail("argument 'offset': expected 0..%d, got %d", #bytes, offset)
+    end
+    if count < 0 then
+      if rest % size ~= 0 then
+        fail("argument 'buffer': %d bytes are no whole number of %s (%d bytes each)", rest, dtype,
+          size)
+      end
+      count = rest // size
+    elseif count * size > rest then
+      fail("argument 'count': %d of %s need %d bytes, there are %d", count, dtype, count * size,
+        rest)
+    end
+    local x = core.from_bytes(bytes:sub(offset + 1, offset + count * size), dtype, {count})
+    if grad then x.requires_grad = true end
+    return x
+  end,
+  nodiff = true,
+}
+
+-- x:new_zeros(2, 3) and kin: as the function, with x's dtype unless another is named.
+for name, fn in pairs {new_zeros = "zeros", new_ones = "ones", new_empty = "empty",
+                       new_full = "full"} do
+  local make = ops[fn]
+  Tensor[name] = function(x, ...)
+    local args = table.pack(...)
+    local last = args[args.n]
+    if args.n > 0 and type(last) == "table" and #last == 0 and next(last) ~= nil then
+      local opt = {dtype = x.dtype}
+      for key, value in pairs(last) do opt[key] = value end
+      args[args.n] = opt
+    else
+      args.n = args.n + 1
+      args[args.n] = {dtype = x.dtype}
+    end
+    return make(table.unpack(args, 1, args.n))
+  end
+end
+
+--- A tensor of numbers in x's dtype.
+function Tensor.new_tensor(x, data, opt)
+  return core.tensor(data, {dtype = opt and opt.dtype or x.dtype,
+    requires_grad = opt and opt.requires_grad})
+end
+
+--- Bytes that one element takes.
+function Tensor.element_size(x)
+  return #core.tensor({0}, {dtype = x.dtype}):bytes()
+end
+
+Tensor.tolist = Tensor.totable
+
+for name, dtype in pairs {float = "float32", double = "float64", long = "int64", int = "int64",
+                          byte = "uint8", bool = "bool", bfloat16 = "bfloat16"} do
+  Tensor[name] = function(x) return ops.to(x, dtype) end
+end
