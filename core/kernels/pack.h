@@ -17,11 +17,14 @@ void PG_AT(pgk_pack_f32)(bool flip, int64_t k, int64_t n, const float *b, int64_
                          int64_t begin, int64_t end, float *to);
 void PG_AT(pgk_pack_f64)(bool flip, int64_t k, int64_t n, const double *b, int64_t ldb,
                          int64_t begin, int64_t end, double *to);
-/* c [m x n] = a [m x k] b, or for add c += a b. What a row of c becomes does not depend on m. lda
- * should be no multiple of a page: 16 rows are read side by side. */
-void PG_AT(pgk_packed_gemm_f32)(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
-                                const float *b, bool add, float *c, int64_t ldc);
-void PG_AT(pgk_packed_gemm_f64)(int64_t m, int64_t n, int64_t k, const double *a, int64_t lda,
-                                const double *b, bool add, double *c, int64_t ldc);
+/* c [m x n] = op(a) b with the first k of the `depth` rows of the packed b; or for add c += op(a)
+ * b. op(a) is a [m x k], for turn the transpose of a [k x m]. What a row of c becomes does not
+ * depend on m. Without turn lda should be no multiple of a page: 16 rows are read side by side. */
+void PG_AT(pgk_packed_gemm_f32)(bool turn, int64_t m, int64_t n, int64_t k, const float *a,
+                                int64_t lda, const float *b, int64_t depth, bool add, float *c,
+                                int64_t ldc);
+void PG_AT(pgk_packed_gemm_f64)(bool turn, int64_t m, int64_t n, int64_t k, const double *a,
+                                int64_t lda, const double *b, int64_t depth, bool add, double *c,
+                                int64_t ldc);
 
 #endif

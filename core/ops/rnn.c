@@ -43,7 +43,7 @@ typedef struct rnn_kern {
   }                                                                                                \
   static void gemm_##S(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, \
                        bool add, void *c, int64_t ldc) {                                           \
-    PG_AT(pgk_packed_gemm_##S)(m, n, k, a, lda, b, add, c, ldc);                                   \
+    PG_AT(pgk_packed_gemm_##S)(false, m, n, k, a, lda, b, k, add, c, ldc);                         \
   }                                                                                                \
   static void product_##S(bool ta, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,    \
                           const void *b, int64_t ldb, bool add, void *c, int64_t ldc) {            \

@@ -100,7 +100,9 @@ function M.modules(family, only)
             total = total and total + term or term
           end
           total:backward()
-          for key, leaf in pairs(leaves) do H.same(leaf.grad, data[key .. ".grad"]:to(dtype), tol) end
+          for key, leaf in pairs(leaves) do
+            H.same(leaf.grad, data[key .. ".grad"]:to(dtype), tol)
+          end
           for key, p in model:named_parameters() do
             local expected = data[("%d.grad.%s"):format(i, key)]
             if expected then H.same(p.grad, expected:to(dtype), tol) end

@@ -1,5 +1,6 @@
 -- RNN, LSTM, GRU and their cells: PyTorch's values and gradients with its weights, first values,
--- dropout, graphs, errors. Relies on spec/helper/modules.lua and spec/fixtures/modules/rnn.safetensors.
+-- dropout, graphs, errors.
+-- Relies on spec/helper/modules.lua and spec/fixtures/modules/rnn.safetensors.
 -- Sources: lua/perigee/nn/rnn.lua, lua/perigee/nn/constructor.lua.
 
 local H = require "spec.helper"
@@ -91,7 +92,8 @@ describe("recurrent layers", function()
       "GRU: argument 'hx': expected %[1 x 2 x 4%], got %[1 x 2 x 5%]")
     H.raises(function() gru(H.randn(0, 2, 3)) end, "at least one step")
     H.raises(function() nn.GRUCell(3, 4)(H.randn(2, 5)) end, "expected input_size 3, got 5")
-    H.raises(function() nn.GRUCell(3, 4)(H.randn(2, 3), H.randn(3, 4)) end, "%[2 x 4%], got %[3 x 4%]")
+    H.raises(function() nn.GRUCell(3, 4)(H.randn(2, 3), H.randn(3, 4)) end,
+      "%[2 x 4%], got %[3 x 4%]")
     H.raises(function() gru(pg.ones({5, 2, 3}, {dtype = "int64"})) end, "got int64")
   end)
 end)

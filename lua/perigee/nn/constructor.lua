@@ -3,14 +3,17 @@
 
 local arguments = require "perigee.optim.arguments"
 local blame = require "perigee.blame"
+local module = require "perigee.nn.module"
 local util = require "perigee.util"
 
 local M = {}
 
---- Reads a constructor's arguments into fields of the module and keeps them for `config`.
+--- Reads a constructor's arguments into fields of the module and keeps them for `config`. Modules
+-- among them become no fields.
 -- @param self a module made by nn.Module:extend
 -- @param params a list of {name, kinds, default}; kinds as util.expect takes them; without a
 -- default the argument is required, unless the kinds include nil
+-- @return the arguments by name
 function M.read(self, params, ...)
   local fn, given = "nn." .. self.class_name, table.pack(...)
   local last = given[given.n]
@@ -28,9 +31,10 @@ function M.read(self, params, ...)
   for _, p in ipairs(params) do
     local name = p[1]
     values[name] = util.expect(fn, name, values[name], p[2])
-    self[name] = values[name]
+    if not module.is_module(values[name]) then self[name] = values[name] end
   end
   rawset(self, "_given", {values, n = 1})
+  return values
 end
 
 --- Raises unless the named arguments are at least `least`.
@@ -43,13 +47,14 @@ function M.at_least(self, least, ...)
   end
 end
 
---- Raises unless the named argument is a probability.
+--- Raises unless the named argument is a probability. @return it
 function M.probability(self, name)
   local p = self[name]
   if not (p >= 0 and p <= 1) then
     util.fail("nn." .. self.class_name, "argument '%s': expected 0 to 1, got %s", name,
       util.show(p))
   end
+  return p
 end
 
 --- A value as Python prints it.

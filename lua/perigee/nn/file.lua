@@ -5,8 +5,9 @@
 -- with nn.Module:extend must exist under that name when the file is read, and their arguments must
 -- be plain data (numbers, strings, booleans, tables of those) or modules. Note "perigee" holds
 --   {format = "perigee.model", version = 1, root = i, training = {..},
---    modules = {{class=, name=, args=, eval=, frozen=}, ..}}
--- in which a module comes after those it refers to. Values: numbers, strings, booleans as they are,
+--    modules = {{class=, name=, args=, eval=, frozen=}, ..}, inner = {eval = .., frozen = ..}}
+-- in which a module comes after those it refers to; inner lists paths of modules that others made
+-- for themselves, and of their parameters. Values: numbers, strings, booleans as they are,
 -- {null=1}, {l = list, m = table by key}, {module = i}; in a graph also {sym = {node, output}} and
 -- {place = k}.
 
@@ -217,6 +218,21 @@ local function frozen_names(module)
   return names
 end
 
+--- Paths of what is in evaluation mode or frozen in modules that the file does not describe.
+local function inner_flags(root, described)
+  local eval, frozen = {}, {}
+  for path, module in root:named_modules() do
+    if not described[module] then
+      if not module.training then eval[#eval + 1] = path end
+      for _, name in ipairs(frozen_names(module) or {}) do
+        frozen[#frozen + 1] = path .. "." .. name
+      end
+    end
+  end
+  if #eval + #frozen == 0 then return nil end
+  return {eval = eval, frozen = frozen}
+end
+
 --- The training options that are plain data, for the file; nil without compile.
 local function training_of(module)
   local state = rawget(module, "_compiled")
@@ -258,7 +274,7 @@ function M.describe(root)
     modules[i] = entry
   end
   return {format = FORMAT, version = VERSION, root = ids[root], modules = modules,
-    training = training_of(root)}
+    inner = inner_flags(root, ids), training = training_of(root)}
 end
 
 --- Writes a model: safetensors with the graph as metadata. No code is stored.
@@ -374,7 +390,7 @@ function M.build(description)
 end
 
 --- Marks what was frozen or in evaluation mode when it was saved.
-local function restore_flags(description, modules)
+local function restore_flags(description, root, modules)
   for i, entry in ipairs(description.modules) do
     local module = modules[i]
     if type(entry.frozen) == "table" then
@@ -385,6 +401,20 @@ local function restore_flags(description, modules)
       end
     end
     if entry.eval then module:set_training(false) end
+  end
+  local inner = description.inner
+  if not is_plain(inner) then return end
+  local function set(list)
+    local names = {}
+    for _, path in ipairs(is_plain(list) and list or {}) do names[path] = true end
+    return names
+  end
+  local eval, frozen = set(inner.eval), set(inner.frozen)
+  for path, module in root:named_modules() do
+    if eval[path] then module:set_training(false) end
+  end
+  for path, p in root:named_parameters() do
+    if frozen[path] then p.requires_grad = false end
   end
 end
 
@@ -436,7 +466,7 @@ function M.read(path)
       end
     end
     module:load_state_dict(own)
-    restore_flags(description, modules)
+    restore_flags(description, module, modules)
     restore_training(module, description.training)
     return module, others
   end)

@@ -20,6 +20,24 @@ local LAZY = {
   RNNCell = function() return require("perigee.nn.rnn").RNNCell end,
   LSTMCell = function() return require("perigee.nn.rnn").LSTMCell end,
   GRUCell = function() return require("perigee.nn.rnn").GRUCell end,
+  MultiheadAttention = function()
+    return require("perigee.nn.attention").MultiheadAttention
+  end,
+  TransformerEncoderLayer = function()
+    return require("perigee.nn.transformer").TransformerEncoderLayer
+  end,
+  TransformerEncoder = function()
+    return require("perigee.nn.transformer").TransformerEncoder
+  end,
+  TransformerDecoderLayer = function()
+    return require("perigee.nn.transformer").TransformerDecoderLayer
+  end,
+  TransformerDecoder = function()
+    return require("perigee.nn.transformer").TransformerDecoder
+  end,
+  Transformer = function()
+    return require("perigee.nn.transformer").Transformer
+  end,
   functional = function() return require "perigee.nn.functional" end,
   init = function() return require "perigee.nn.initial" end,
   utils = function() return require "perigee.nn.utils" end,

@@ -35,6 +35,27 @@ end
 --- Adds a module at the end. @return the list
 function ModuleList:append(child) return self:add_module(tostring(#self + 1), child) end
 
+--- Neighbours that print alike are printed once: "(1-3): 3 x Linear(..)".
+function ModuleList:__tostring()
+  local runs = {}
+  for name, child in self:named_children() do
+    local text, last = tostring(child), runs[#runs]
+    if last and last.text == text then
+      last.to, last.count = name, last.count + 1
+    else
+      runs[#runs + 1] = {text = text, from = name, to = name, count = 1}
+    end
+  end
+  if #runs == 0 then return self.class_name .. "()" end
+  local lines = {}
+  for i, run in ipairs(runs) do
+    local text = run.text:gsub("\n", "\n  ")
+    lines[i] = run.count == 1 and ("(%s): %s"):format(run.from, text)
+      or ("(%s-%s): %d x %s"):format(run.from, run.to, run.count, text)
+  end
+  return ("%s(\n  %s\n)"):format(self.class_name, table.concat(lines, "\n  "))
+end
+
 function ModuleList:config() return {self:children(), n = 1} end
 
 local ModuleDict = module.Module:extend "ModuleDict"

@@ -1,0 +1,115 @@
+--- scaled_dot_product_attention: PyTorch's values and gradients, blocks, masks, dropout, layouts,
+-- messages. Relies on spec/helper.lua. Sources: core/ops/attention.c, core/kernels/pack.c.
+
+local H = require "spec.helper"
+local core = require "perigee.core"
+local ops = core.ops
+
+local attention = ops.scaled_dot_product_attention
+
+H.fixtures "attention"
+
+H.op("scaled_dot_product_attention", {
+  args = function(t) return {t.randn(2, 3, 4), t.randn(2, 5, 4), t.randn(2, 5, 3)} end,
+  more = {
+    function(t) return {t.randn(3, 4), t.randn(5, 4), t.randn(5, 2), t.bool(3, 5)} end,
+    function(t)
+      return {t.randn(2, 2, 3, 4), t.randn(2, 2, 5, 4), t.randn(2, 2, 5, 2), t.randn(2, 1, 3, 5)}
+    end,
+    function(t) return {t.randn(2, 4, 3), t.randn(2, 4, 3), t.randn(2, 4, 3), nil, 0, true} end,
+    function(t)
+      return {t.randn(2, 1, 4, 3), t.randn(3, 2, 3), t.randn(2, 2), nil, 0, true, 0.7}
+    end,
+    function(t) return {t.randn(2, 4, 3), t.randn(2, 6, 3), t.randn(2, 6, 3), nil, 0.4} end,
+  },
+  large = function(t) return {t.randn(5, 70, 9), t.randn(5, 81, 9), t.randn(5, 81, 20)} end,
+  empty = {function(t) return {t.randn(2, 0, 4), t.randn(2, 5, 4), t.randn(2, 5, 3)} end,
+    {2, 0, 3}},
+  wrong_shape = {
+    {function(t) return {t.randn(3, 4), t.randn(5, 3), t.randn(5, 3)} end,
+      "widths of query %[3 x 4%] and key %[5 x 3%] differ"},
+    {function(t) return {t.randn(3, 4), t.randn(5, 4), t.randn(4, 3)} end,
+      "lengths of key %[5 x 4%] and value %[4 x 3%] differ"},
+    {function(t) return {t.randn(4), t.randn(5, 4), t.randn(5, 3)} end,
+      "'query': expected at least 2 dims, got %[4%]"},
+    {function(t) return {t.randn(3, 4), t.randn(5, 4), t.randn(5, 3), t.bool(5, 3)} end,
+      "'attn_mask': expected one that broadcasts to %[3 x 5%], got %[5 x 3%]"},
+    {function(t) return {t.randn(3, 4), t.randn(5, 4), t.randn(5, 3), t.bool(3, 5), 0, true} end,
+      "exclude each other"},
+    {function(t) return {t.randn(3, 4), t.randn(5, 4), t.randn(5, 3), nil, 1} end,
+      "'dropout_p': expected 0 to below 1, got 1"},
+  },
+  wrong_dtype = {
+    {function(t) return {t.int(1, 5, {3, 4}), t.randn(5, 4), t.randn(5, 3)} end, "got int64"},
+    {function(t) return {t.randn(3, 4), t.randn(5, 4), t.randn(5, 3), t.int(0, 1, {3, 5})} end,
+      "expected bool or float32, got int64"},
+  },
+})
+
+local function composed(q, k, v, mask)
+  local x = q:matmul(k:transpose(-2, -1)) / math.sqrt(q:size(-1))
+  if mask then x = x:masked_fill(mask:logical_not(), -math.huge) end
+  return x:softmax(-1):matmul(v)
+end
+
+it("scaled_dot_product_attention agrees with its definition over many blocks", function()
+  for _, sizes in ipairs {{65, 130, 17, 33}, {200, 40, 8, 16}, {1, 300, 20, 5}} do
+    local l, s, e, ev = table.unpack(sizes)
+    local q, k, v = H.randn(2, 3, l, e), H.randn(2, 3, s, e), H.randn(2, 3, s, ev)
+    H.same(attention(q, k, v), composed(q, k, v), 1e-5)
+    q, k, v = q:double(), k:double(), v:double()
+    local seen = ops.tril(ops.ones({l, s}, {dtype = "bool"}))
+    H.same(attention(q, k, v, nil, 0, true), composed(q, k, v, seen))
+    H.same(attention(q, k, v, seen), composed(q, k, v, seen))
+    local grads = {}
+    for i = 1, 2 do
+      local leaves = {}
+      for j, t in ipairs {q, k, v} do
+        leaves[j] = t:clone()
+        leaves[j].requires_grad = true
+      end
+      local a, b, c = table.unpack(leaves)
+      local y = i == 1 and attention(a, b, c, nil, 0, true) or composed(a, b, c, seen)
+      core.backward((y * ops.sin(y:detach())):sum())
+      grads[i] = leaves
+    end
+    for j = 1, 3 do H.same(grads[1][j].grad, grads[2][j].grad) end
+  end
+end)
+
+it("scaled_dot_product_attention gives zeros where nothing may be seen", function()
+  local q = H.randn(3, 4)
+  q.requires_grad = true
+  local mask = core.tensor {{true, false, false}, {false, false, false}, {true, true, true}}
+  local y = attention(q, q, q, mask)
+  H.same(y:detach()[1], q:detach()[1], 1e-6)
+  H.same(y:detach()[2], ops.zeros {4})
+  y:sum():backward()
+  assert.is_true(ops.isfinite(q.grad):all():item())
+end)
+
+it("scaled_dot_product_attention passes NaN on, within a row only", function()
+  local q, k = H.randn(3, 4), H.randn(5, 4)
+  q[{2, 1}] = 0 / 0
+  local y = attention(q, k, k)
+  assert.is_true(ops.isnan(y[2]):all():item())
+  assert.is_true(ops.isfinite(y[1]):all():item() and ops.isfinite(y[3]):all():item())
+end)
+
+it("scaled_dot_product_attention drops weights with probability dropout_p", function()
+  core.manual_seed(5)
+  local q, v = ops.zeros {200, 4}, ops.eye(300)
+  local w = attention(q, ops.zeros {300, 4}, v, nil, 0.25)
+  assert.near(0.25, w:eq(0):to("float32"):mean():item(), 0.01)
+  assert.near(1 / 300 / 0.75, w:max():item(), 1e-6)
+  assert.near(1, w:sum(2):mean():item(), 0.01)
+  core.manual_seed(5)
+  H.identical(attention(q, ops.zeros {300, 4}, v, nil, 0.25), w)
+end)
+
+it("scaled_dot_product_attention keeps the order of memory of its query", function()
+  local q = H.randn(7, 2, 3, 4):permute(2, 3, 1, 4)
+  local y = attention(q, q, q)
+  assert.same(q:stride(), y:stride())
+  H.same(y, attention(q:contiguous(), q:contiguous(), q:contiguous()), 1e-6)
+end)
