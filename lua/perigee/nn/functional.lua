@@ -2,13 +2,24 @@
 -- marked for nn is here. Relies on core.ops. Spec: spec/nn/functional_spec.lua.
 
 local core = require "perigee.core"
+local lists = require "perigee.nn.lists"
 local util = require "perigee.util"
+
+--- Functions that are more than an op of their name.
+local own = {}
+
+--- Images N x C x (D x H x) W brought to another size; scale_factor may be a list, one a dim.
+function own.interpolate(...)
+  local args = lists.scale_factors("interpolate", 3, ...)
+  return core.ops.interpolate(table.unpack(args, 1, args.n))
+end
 
 local known
 
 local function names()
   if known then return known end
   known = {}
+  for name in pairs(own) do known[name] = true end
   for _, info in ipairs(core.op_info()) do
     if (info.nn or info.method) and not info.hidden and not info.inplace_only then
       for _, name in ipairs(info.names) do
@@ -29,7 +40,7 @@ return setmetatable({}, {
       error(("nn.functional: there is no function %s%s"):format(util.show(key),
         near and (", did you mean '%s'?"):format(near) or ""), 2)
     end
-    local fn = core.ops[key]
+    local fn = own[key] or core.ops[key]
     rawset(self, key, fn)
     return fn
   end,
