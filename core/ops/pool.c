@@ -433,11 +433,46 @@ static pg_status max_run(pg_ctx *ctx, pg_tensor *x, int sp, const window *w, pg_
   return s;
 }
 
+/* *places = where in its plane of pixels each maximum lies, from 1; index: from max_run. */
+static void write_places(const window *w, int sp, pg_tensor *index, pg_tensor *places) {
+  int64_t shape[4], stride[4], *out = pg_data(places);
+  dims_of(places->nd, places->shape, sp, shape);
+  dims_of(places->nd, places->stride, sp, stride);
+  for (int64_t y = 0; y < shape[2]; y++)
+    for (int64_t x = 0; x < shape[3]; x++) {
+      const range ry = taps(w, 0, y), rx = taps(w, 1, x);
+      const int64_t width = w->adaptive ? rx.end - rx.begin : w->k[1];
+      const int64_t top = ry.begin - ry.tap * ry.step, left = rx.begin - rx.tap * rx.step;
+      for (int64_t n = 0; n < shape[0]; n++)
+        for (int64_t c = 0; c < shape[1]; c++) {
+          const int64_t at = (sp + 2 == places->nd ? n * stride[0] : 0) + c * stride[1] +
+                             (sp == 2 ? y * stride[2] : 0) + x * stride[3];
+          const int64_t tap = pg_at_i64(index, at);
+          out[at] = (top + tap / width * ry.step) * w->iw + left + tap % width * rx.step + 1;
+        }
+    }
+}
+
+/* Runs a max pooling: out[0], out[1] where it was asked for, and what backward needs. */
+static pg_status max_outputs(pg_call *c, int sp, const window *w) {
+  const bool places = c->nout == 2;
+  PG_TRY(max_run(c->ctx, c->in[0], sp, w, c->out[0], places || c->recording ? &c->keep[0] : NULL));
+  if (places && pg_numel(c->out[0])) write_places(w, sp, c->keep[0], c->out[1]);
+  return PG_OK;
+}
+
+/* Declares the maxima and, where argument k is set, their places. */
+static pg_status max_declare(pg_call *c, int sp, int k, const window *w) {
+  c->nout = c->arg[k].i ? 2 : 1;
+  if (c->nout == 2) PG_TRY(out_images(c, 1, PG_I64, c->in[0], sp, w->oh, w->ow));
+  return out_images(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0], sp, w->oh, w->ow);
+}
+
 static pg_status max_infer(pg_call *c, int sp) {
   window w;
   PG_TRY(check_images(c, sp));
   PG_TRY(explicit_window(c, sp, 0, 2, 3, 4, &w));
-  return out_images(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0], sp, w.oh, w.ow);
+  return max_declare(c, sp, 5, &w);
 }
 
 static pg_status max1_infer(pg_call *c) { return max_infer(c, 1); }
@@ -446,7 +481,7 @@ static pg_status max2_infer(pg_call *c) { return max_infer(c, 2); }
 static pg_status max_forward(pg_call *c, int sp) {
   window w;
   PG_TRY(explicit_window(c, sp, 0, 2, 3, 4, &w));
-  return max_run(c->ctx, c->in[0], sp, &w, c->out[0], c->recording ? &c->keep[0] : NULL);
+  return max_outputs(c, sp, &w);
 }
 
 static pg_status max1_forward(pg_call *c) { return max_forward(c, 1); }
@@ -513,9 +548,18 @@ static pg_status adaptive2_infer(pg_call *c) { return adaptive_infer(c, 2); }
 static pg_status adaptive_max_forward(pg_call *c, int sp) {
   window w;
   PG_TRY(adaptive_window(c, sp, &w));
-  return max_run(c->ctx, c->in[0], sp, &w, c->out[0], c->recording ? &c->keep[0] : NULL);
+  return max_outputs(c, sp, &w);
 }
 
+static pg_status adaptive_max_infer(pg_call *c, int sp) {
+  window w;
+  PG_TRY(check_images(c, sp));
+  PG_TRY(adaptive_window(c, sp, &w));
+  return max_declare(c, sp, 1, &w);
+}
+
+static pg_status adaptive_max1_infer(pg_call *c) { return adaptive_max_infer(c, 1); }
+static pg_status adaptive_max2_infer(pg_call *c) { return adaptive_max_infer(c, 2); }
 static pg_status adaptive_max1_forward(pg_call *c) { return adaptive_max_forward(c, 1); }
 static pg_status adaptive_max2_forward(pg_call *c) { return adaptive_max_forward(c, 2); }
 
@@ -736,10 +780,12 @@ static pg_status mean_forward(pg_call *c) {
   return avg_run(c->ctx, c->in[0], (int)c->arg[SP].i, &w, false, c->out[0]);
 }
 
+/* The second output: places of the maxima in their plane, counted from 1. */
+#define RETURN_INDICES PG_DEF("return_indices", PG_FLAG, 0)
 #define MAX_ARGS                                                            \
   PG_T("input"), PG_REQ("kernel_size", PG_INTS), PG_OPT("stride", PG_INTS), \
       PG_DEF("padding", PG_INTS, 0), PG_DEF("dilation", PG_INTS, 1),        \
-      PG_DEF("ceil_mode", PG_FLAG, 0)
+      PG_DEF("ceil_mode", PG_FLAG, 0), RETURN_INDICES
 #define AVG_ARGS                                                            \
   PG_T("input"), PG_REQ("kernel_size", PG_INTS), PG_OPT("stride", PG_INTS), \
       PG_DEF("padding", PG_INTS, 0), PG_DEF("ceil_mode", PG_FLAG, 0),       \
@@ -755,7 +801,7 @@ const pg_op PG_AT(pg_ops_pool)[] = {
      {MAX_ARGS},
      PG_NN,
      0,
-     1,
+     2,
      max2_infer,
      {max2_forward},
      max2_backward},
@@ -764,7 +810,7 @@ const pg_op PG_AT(pg_ops_pool)[] = {
      {MAX_ARGS},
      PG_NN,
      0,
-     1,
+     2,
      max1_infer,
      {max1_forward},
      max1_backward},
@@ -824,20 +870,20 @@ const pg_op PG_AT(pg_ops_pool)[] = {
      adaptive_avg1_backward},
     {"adaptive_max_pool2d",
      "The largest value over output_size even cuts of N x C x H x W images.",
-     {PG_T("input"), PG_REQ("output_size", PG_INTS)},
+     {PG_T("input"), PG_REQ("output_size", PG_INTS), RETURN_INDICES},
      PG_NN,
      0,
-     1,
-     adaptive2_infer,
+     2,
+     adaptive_max2_infer,
      {adaptive_max2_forward},
      adaptive_max2_backward},
     {"adaptive_max_pool1d",
      "The largest value over output_size even cuts of N x C x L signals.",
-     {PG_T("input"), PG_REQ("output_size", PG_INTS)},
+     {PG_T("input"), PG_REQ("output_size", PG_INTS), RETURN_INDICES},
      PG_NN,
      0,
-     1,
-     adaptive1_infer,
+     2,
+     adaptive_max1_infer,
      {adaptive_max1_forward},
      adaptive_max1_backward},
     {"pool_scatter",

@@ -46,6 +46,8 @@ local CASES = {
   {"SoftMarginLoss", {"sum"}, {x, y}, "soft_margin_loss", {"sum"}},
   {"TripletMarginLoss", {2, {swap = true}}, {x, y, x + 1}, "triplet_margin_loss",
     {2, {swap = true}}},
+  {"CTCLoss", {2, {reduction = "sum"}}, {H.randn(5, 2, 3), H.make({1, 3, 3, 1}, "int64", {2, 2}),
+    H.make({5, 4}, "int64", {2}), H.make({2, 1}, "int64", {2})}, "ctc_loss", {2, "sum"}},
   {"CosineSimilarity", {1}, {x, y}, "cosine_similarity", {1}},
   {"PairwiseDistance", {1, {keepdim = true}}, {x, y}, "pairwise_distance", {1, {keepdim = true}}},
 }

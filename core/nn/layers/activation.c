@@ -52,6 +52,13 @@ const pg_layer_def pg_layers_activation[] = {
      .param = {PG_DEF("negative_slope", PG_FLOAT, 0.01), INPLACE},
      ONE,
      .op = "leaky_relu"},
+    {.name = "RReLU",
+     .doc =
+         "y = x for x >= 0, else a x with a uniform in lower .. upper, in evaluation their mean.",
+     .show = "lower={lower}, upper={upper}[, inplace={inplace}]",
+     .param = {PG_DEF("lower", PG_FLOAT, 1.0 / 8), PG_DEF("upper", PG_FLOAT, 1.0 / 3), INPLACE},
+     ONE,
+     .op = "rrelu"},
     {.name = "PReLU",
      .doc = "y = x for x > 0, else weight x, with one learned weight or one for each channel (dim "
             "2); it starts at init.",

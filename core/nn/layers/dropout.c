@@ -1,4 +1,5 @@
-/* Dropout, Dropout1d .. 3d, AlphaDropout. Relies on layer.h and the dropout ops.
+/* Dropout, Dropout1d .. 3d, AlphaDropout, FeatureAlphaDropout. Relies on layer.h and the
+ * dropout ops.
  * Spec: spec/nn/layers_spec.lua. */
 #include "nn/layer.h"
 
@@ -30,6 +31,8 @@ const pg_layer_def pg_layers_dropout[] = {
         "Dropout3d", "dropout3d",
         "In training, sets whole channels of [n x c x d x h x w] to zero with probability p and "
         "divides the others by 1 - p."),
+    DROPOUT("FeatureAlphaDropout", "feature_alpha_dropout",
+            "AlphaDropout of whole channels of [n x c x ..]."),
     DROPOUT("AlphaDropout", "alpha_dropout",
             "Dropout that keeps mean and variance of SELU's outputs (Klambauer et al. 2017)."),
     {0}};

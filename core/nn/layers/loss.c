@@ -90,6 +90,16 @@ const pg_layer_def pg_layers_loss[] = {
          "negative.",
          PG_DEF("margin", PG_FLOAT, 1), PG_DEF("p", PG_FLOAT, 2), PG_DEF("eps", PG_FLOAT, 1e-6),
          PG_DEF("swap", PG_FLAG, 0), REDUCTION),
+    {.name = "CTCLoss",
+     .doc = "-log of the probability of all alignments of the targets, labels 1..classes without "
+            "blank, with log_probs [steps x n x classes]; inputs log_probs, targets, "
+            "input_lengths, target_lengths.",
+     .lua = "perigee.nn.ctc_loss",
+     .show = "",
+     .param = {PG_DEF("blank", PG_INT, 1), REDUCTION, PG_DEF("zero_infinity", PG_FLAG, 0)},
+     .nin = 4,
+     .nout = 1,
+     .op = "ctc_loss"},
     LOSS("CosineSimilarity", "cosine_similarity", 2,
          "x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along dim.", PG_DEF("dim", PG_DIM, 2),
          PG_DEF("eps", PG_FLOAT, 1e-8)),

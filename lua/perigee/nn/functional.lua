@@ -14,6 +14,15 @@ function own.interpolate(...)
   return core.ops.interpolate(table.unpack(args, 1, args.n))
 end
 
+--- Patches of images as columns: im2col under PyTorch's name (x:unfold cuts windows along a dim).
+function own.unfold(...) return core.ops.im2col(...) end
+
+--- ctc_loss whose labels and lengths may be lists.
+function own.ctc_loss(log_probs, targets, input_lengths, target_lengths, ...)
+  return core.ops.ctc_loss(log_probs, lists.integers(targets), lists.integers(input_lengths),
+    lists.integers(target_lengths), ...)
+end
+
 local known
 
 local function names()
