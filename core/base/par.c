@@ -23,6 +23,7 @@ static void flush_denormals(void) {
 void pg_par_init(pg_ctx *ctx) {
   const char *text = getenv("PERIGEE_NUM_THREADS");
   int n = text ? atoi(text) : 0;
+  if (n > 0) omp_set_num_threads(n); /* BLAS and oneDNN follow */
   ctx->threads = n > 0 ? n : omp_get_max_threads();
   flush_denormals();
 }
@@ -44,7 +45,7 @@ void pg_par_for(pg_ctx *ctx, int64_t n, int64_t grain, pg_par_fn fn, void *arg) 
 #pragma omp parallel num_threads(threads)
   {
     flush_denormals();
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
     for (int64_t c = 0; c < chunks; c++) fn(arg, c * grain, pg_min64(n, (c + 1) * grain));
   }
 }
