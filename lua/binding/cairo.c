@@ -381,6 +381,49 @@ static int l_polyline(lua_State *L) {
   return 1;
 }
 
+/* image(rgb, columns, rows, x, y, width, height): a picture of bytes, three a pixel, row by row,
+ * into the rectangle; pixels stay squares with sharp edges. */
+static int l_image(lua_State *L) {
+  cairo_t *cr = drawing(L);
+  size_t bytes;
+  const char *rgb = luaL_checklstring(L, 2, &bytes);
+  lua_Integer columns = luaL_checkinteger(L, 3), rows = luaL_checkinteger(L, 4);
+  double x = number(L, 5), y = number(L, 6), width = number(L, 7), height = number(L, 8);
+  luaL_argcheck(L, columns >= 1 && columns <= 30000, 3, "expected 1 to 30000 columns");
+  luaL_argcheck(L, rows >= 1 && rows <= 30000, 4, "expected 1 to 30000 rows");
+  luaL_argcheck(L, bytes == 3 * (size_t)columns * (size_t)rows, 2, "expected three bytes a pixel");
+  luaL_argcheck(L, width > 0, 7, "expected a positive width");
+  luaL_argcheck(L, height > 0, 8, "expected a positive height");
+  cairo_surface_t *picture =
+      cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)columns, (int)rows);
+  cairo_status_t s = cairo_surface_status(picture);
+  if (s == CAIRO_STATUS_SUCCESS) {
+    unsigned char *pixels = cairo_image_surface_get_data(picture);
+    size_t stride = (size_t)cairo_image_surface_get_stride(picture);
+    const unsigned char *p = (const unsigned char *)rgb;
+    for (size_t i = 0; i < (size_t)rows; i++) {
+      for (size_t j = 0; j < (size_t)columns; j++, p += 3) {
+        uint32_t pixel = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2];
+        memcpy(pixels + i * stride + j * sizeof pixel, &pixel, sizeof pixel);
+      }
+    }
+    cairo_surface_mark_dirty(picture);
+    cairo_save(cr);
+    cairo_translate(cr, x, y);
+    cairo_scale(cr, width / (double)columns, height / (double)rows);
+    cairo_set_source_surface(cr, picture, 0, 0);
+    cairo_pattern_set_filter(cairo_get_source(cr), CAIRO_FILTER_NEAREST);
+    cairo_rectangle(cr, 0, 0, (double)columns, (double)rows);
+    cairo_fill(cr);
+    cairo_restore(cr);
+  }
+  cairo_surface_destroy(picture);
+  check(L, s);
+  check(L, cairo_status(cr));
+  lua_settop(L, 1);
+  return 1;
+}
+
 /* bounds(xy) -> least and greatest x, least and greatest y of the finite pairs; nothing if none is.
  */
 static int l_bounds(lua_State *L) {
@@ -403,14 +446,16 @@ static int l_bounds(lua_State *L) {
 
 int luaopen_perigee_cairo(lua_State *L);
 __attribute__((visibility("default"))) int luaopen_perigee_cairo(lua_State *L) {
-  static const luaL_Reg methods[] = {
-      {"finish", l_finish}, {"move", l_move},       {"line", l_line},
-      {"rect", l_rect},     {"circle", l_circle},   {"close_path", l_close_path},
-      {"fill", l_fill},     {"stroke", l_stroke},   {"clip", l_clip},
-      {"save", l_save},     {"restore", l_restore}, {"translate", l_translate},
-      {"rotate", l_rotate}, {"font", l_font},       {"extents", l_extents},
-      {"text", l_text},     {"points", l_points},   {"polyline", l_polyline},
-      {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"finish", l_finish},   {"move", l_move},
+                                     {"line", l_line},       {"rect", l_rect},
+                                     {"circle", l_circle},   {"close_path", l_close_path},
+                                     {"fill", l_fill},       {"stroke", l_stroke},
+                                     {"clip", l_clip},       {"save", l_save},
+                                     {"restore", l_restore}, {"translate", l_translate},
+                                     {"rotate", l_rotate},   {"font", l_font},
+                                     {"extents", l_extents}, {"text", l_text},
+                                     {"points", l_points},   {"polyline", l_polyline},
+                                     {"image", l_image},     {NULL, NULL}};
   static const luaL_Reg meta[] = {{"__gc", l_gc}, {"__close", l_gc}, {NULL, NULL}};
   static const luaL_Reg functions[] = {{"new", l_new}, {"bounds", l_bounds}, {NULL, NULL}};
   luaL_newmetatable(L, CANVAS);

@@ -46,6 +46,19 @@ describe("a canvas", function()
     assert.equal(picture(10, 7, 1, 0, 1, 0, 2, 1, 1, 1, 1),
       picture(1, 2, 4, 6, -1, 9, 2, 1, 1, 1, 1))
   end)
+  it("draws pictures of bytes with sharp pixels", function()
+    local function picture(...) return cairo.new("png", 8, 8):image(...):finish() end
+    local by_hand = cairo.new("png", 8, 8)
+    by_hand:rect(2, 4, 2, 2):fill(1, 0, 0)
+    by_hand:rect(4, 4, 2, 2):fill(0, 0, 1)
+    assert.equal(by_hand:finish(), picture("\255\0\0\0\0\255", 2, 1, 2, 4, 4, 2))
+    for _, case in ipairs {
+      {"abc", 2, 1, 0, 0, 1, 1}, {"", 0, 1, 0, 0, 1, 1}, {"abc", 1, 1, 0, 0, 0, 1},
+      {"abc", 1, 1, 0, 0 / 0, 1, 1}, {"abc", 1, -1, 0, 0, 1, 1},
+    } do
+      H.raises(function() picture(table.unpack(case)) end, "expected")
+    end
+  end)
   it("measures text", function()
     local canvas <close> = cairo.new("png", 20, 20)
     canvas:font(10)

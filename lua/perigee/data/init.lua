@@ -15,4 +15,5 @@ return {
   mnist = images.mnist,
   fashion_mnist = images.fashion_mnist,
   csv = require "perigee.data.csv",
+  find = require("perigee.data.find").find,
 }

@@ -1,10 +1,11 @@
 --- MNIST and Fashion-MNIST from their IDX files, plain or gzip'ed.
--- Relies on core.io. Spec: spec/data/mnist_spec.lua.
+-- Relies on core.io and data/find.lua. Spec: spec/data/mnist_spec.lua.
 
 local core = require "perigee.core"
 local blame = require "perigee.blame"
 local util = require "perigee.util"
 local dataset = require "perigee.data.dataset"
+local find = require "perigee.data.find"
 
 local M = {}
 
@@ -17,33 +18,15 @@ local PARTS = {
   {"t10k-images", "idx3-ubyte"}, {"t10k-labels", "idx1-ubyte"},
 }
 
-local function exists(path)
-  local file = io.open(path, "rb")
-  if file then file:close() end
-  return file ~= nil
-end
-
 --- The file of a part in a folder, by any of the names in use; nil where there is none.
 local function find_part(folder, part)
   for _, mark in ipairs {"-", "."} do
     for _, ending in ipairs {"", ".gz"} do
       local path = ("%s/%s%s%s%s"):format(folder, part[1], mark, part[2], ending)
-      if exists(path) then return path end
+      if find.exists(path) then return path end
     end
   end
   return nil
-end
-
---- Folders named `shared/data` beside the working folder and beside and above the script.
-local function shared_folders()
-  local found = {"../shared/data"}
-  local script = type(arg) == "table" and type(arg[0]) == "string" and arg[0]:match "^(.*)/[^/]*$"
-  if script then
-    for _, up in ipairs {"..", "../..", "../../.."} do
-      found[#found + 1] = ("%s/%s/shared/data"):format(script, up)
-    end
-  end
-  return found
 end
 
 --- Where a set may lie. Both sets use the same file names, so a folder that may hold either counts
@@ -56,7 +39,7 @@ local function places(name, root)
     if name == "mnist" then list[1] = own end
     list[#list + 1] = own .. "/" .. name
   end
-  for _, folder in ipairs(shared_folders()) do list[#list + 1] = folder .. "/" .. name end
+  for _, folder in ipairs(find.shared_folders()) do list[#list + 1] = folder .. "/" .. name end
   list[#list + 1] = "/usr/share/datasets/" .. name
   return list
 end
@@ -70,7 +53,7 @@ local HELP = {
 }
 
 --- The four files of a set, from the first folder that has them all. Raises where none has.
-local function find(fn, name, root)
+local function find_set(fn, name, root)
   local searched = {}
   for _, folder in ipairs(places(name, root)) do
     local files, missing = {}, nil
@@ -119,7 +102,7 @@ end
 local function load(fn, name, classes, opt)
   opt = util.options(fn, opt, {"root"})
   util.expect(fn, "root", opt.root, "string|nil")
-  local files = find(fn, name, opt.root)
+  local files = find_set(fn, name, opt.root)
   return make(fn, files[1], files[2], classes), make(fn, files[3], files[4], classes)
 end
 
