@@ -64,7 +64,7 @@ static int call_op(lua_State *L) {
   pgl_box *box[PG_MAX_OUT];
   a.last = lua_gettop(L);
   if (!inplace) /* boxes before anything is owned */
-    for (int j = 0; j < op->nout; j++) box[j] = pgl_box_new(L, true);
+    for (int j = 0; j < op->nout; j++) box[j] = pgl_box_new_in(L, st, true);
   int top = lua_gettop(L);
   if (!pgl_parse(L, &a, 1, op->param, &c)) {
     int n = call_handler(L, a.last, a.fn);

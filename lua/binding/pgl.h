@@ -18,6 +18,7 @@ typedef struct pgl_state {
   size_t soft_max;    /* bytes live that make the collector run */
   size_t live_before; /* bytes live after the last collection of young boxes */
   int calls;          /* of pgl_pressure since then */
+  int tensor_meta;    /* the metatable's place in the registry */
   lua_State *running; /* that called the engine; hooks run on it */
   bool injecting;     /* core.fail_after is armed: no second try on ENOMEM */
   char error[PG_ERROR_LEN];
@@ -44,6 +45,7 @@ int pgl_refuse(lua_State *L, pg_status s);
 /* [-0, +1] An empty box. A tensor that is put in its t belongs to it. Tracked: an open scope frees
  * it. */
 pgl_box *pgl_box_new(lua_State *L, bool tracked);
+pgl_box *pgl_box_new_in(lua_State *L, pgl_state *st, bool tracked);
 /* [-0, +1] A box with one more ref of t; nil for NULL. Not tracked by scopes. */
 void pgl_push(lua_State *L, pg_tensor *t);
 /* The box at idx, or NULL where there is none. */

@@ -6,14 +6,19 @@
 
 static const char tensor_tag = 0;
 
-pgl_box *pgl_box_new(lua_State *L, bool tracked) {
+pgl_box *pgl_box_new_in(lua_State *L, pgl_state *st, bool tracked) {
   pgl_box *b = lua_newuserdatauv(L, sizeof *b, 0);
   memset(b, 0, sizeof *b);
   b->tag = &tensor_tag;
-  b->state = pgl_state_of(L);
-  luaL_setmetatable(L, "perigee.tensor");
-  if (tracked) pgl_scope_add(b->state, b);
+  b->state = st;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, st->tensor_meta);
+  lua_setmetatable(L, -2);
+  if (tracked) pgl_scope_add(st, b);
   return b;
+}
+
+pgl_box *pgl_box_new(lua_State *L, bool tracked) {
+  return pgl_box_new_in(L, pgl_state_of(L), tracked);
 }
 
 void pgl_push(lua_State *L, pg_tensor *t) {
@@ -618,6 +623,8 @@ static int t_newindex(lua_State *L) {
 void pgl_open_tensor(lua_State *L) {
   int module = lua_gettop(L);
   luaL_newmetatable(L, "perigee.tensor");
+  lua_pushvalue(L, -1);
+  pgl_state_of(L)->tensor_meta = luaL_ref(L, LUA_REGISTRYINDEX);
   static const luaL_Reg events[] = {
       {"__gc", box_release}, {"__close", box_release}, {"__tostring", t_tostring},
       {"__len", t_len},      {"__lt", t_compare},      {"__le", t_compare},
