@@ -20,6 +20,8 @@ local LAZY = {
   RNNCell = function() return require("perigee.nn.rnn").RNNCell end,
   LSTMCell = function() return require("perigee.nn.rnn").LSTMCell end,
   GRUCell = function() return require("perigee.nn.rnn").GRUCell end,
+  EmbeddingBag = function() return require("perigee.nn.bag").EmbeddingBag end,
+  Bilinear = function() return require("perigee.nn.bag").Bilinear end,
   MultiheadAttention = function()
     return require("perigee.nn.attention").MultiheadAttention
   end,

@@ -12,7 +12,7 @@
 -- Kinds of parameters: tensor, operand (a tensor or a number), tensors (a list), loose (a list, or
 -- all remaining positions), number, integer, dim, integers (one or a list), boolean, string, dtype,
 -- any, or words (sum|mean). "?" behind the kind: may be absent. Further fields: nodiff (no
--- gradient), method (true where the first parameter is a tensor), room ("linalg").
+-- gradient), method (true where the first parameter is a tensor), room ("linalg", "nn").
 
 local blame = require "perigee.blame"
 local core = require "perigee.core"
@@ -271,6 +271,7 @@ function core.op_info()
     infos[#infos + 1] = {
       name = entry.name, names = entry.names, doc = entry[3], params = params_of(entry),
       method = entry.method, nodiff = entry.nodiff or false, linalg = entry.room == "linalg",
+      nn = entry.room == "nn",
       composed = true, outputs = 1,
     }
   end
