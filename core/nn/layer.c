@@ -160,6 +160,17 @@ pg_status pg_layer_set(pg_layer *l, int i, pg_tensor *t) {
   return PG_OK;
 }
 
+pg_status pg_layer_put(pg_layer *l, int i, pg_tensor *t) {
+  if (!pg_is_float((pg_dtype)t->dtype))
+    return pg_fail(l->ctx, PG_EDTYPE, "%s.%s: expected a floating tensor, got %s", l->def->name,
+                   l->def->slot[i].name, pg_dtype_name((pg_dtype)t->dtype));
+  pg_tensor_ref(t);
+  pg_tensor_unref(l->slot[i]);
+  l->slot[i] = t;
+  if (l->def->replaced) l->def->replaced(l);
+  return PG_OK;
+}
+
 pg_status pg_layer_set_arg(pg_layer *l, int i, const pg_arg *value) {
   const pg_param *p = &l->def->param[i];
   if (p->kind == PG_INTS || p->kind == PG_SHAPE || p->kind == PG_STRING)

@@ -62,6 +62,9 @@ pg_status pg_layer_forward(pg_layer *l, int nin, pg_tensor *const *in, pg_tensor
  * Setting wants a floating leaf for a parameter and takes a ref; t NULL empties the slot. */
 pg_status pg_layer_get(pg_layer *l, int i, pg_tensor **out);
 pg_status pg_layer_set(pg_layer *l, int i, pg_tensor *t);
+/* Puts a tensor that was computed from others into slot i until the next one comes: gradients flow
+ * on to what it was made of. Takes a ref. */
+pg_status pg_layer_put(pg_layer *l, int i, pg_tensor *t);
 /* Another value for argument i: numbers, flags and words of PG_ENUM. On failure the old one stays.
  */
 pg_status pg_layer_set_arg(pg_layer *l, int i, const pg_arg *value);

@@ -102,7 +102,7 @@ static int l_layer_get(lua_State *L) {
   return 1;
 }
 
-/* layer_set(h, slot, tensor or nil) */
+/* layer_set(h, slot, tensor or nil [, computed]) */
 static int l_layer_set(lua_State *L) {
   pg_layer *l = check_layer(L);
   int i = find_slot(L, l, luaL_checkstring(L, 2));
@@ -110,7 +110,7 @@ static int l_layer_set(lua_State *L) {
   if (t && l->slot[i] && !pg_same_shape(t, l->slot[i]))
     return luaL_error(L, "%s.%s: expected %s, got %s", l->def->name, l->def->slot[i].name,
                       pg_shape_str(l->slot[i]).s, pg_shape_str(t).s);
-  pgl_check(L, pg_layer_set(l, i, t));
+  pgl_check(L, t && lua_toboolean(L, 4) ? pg_layer_put(l, i, t) : pg_layer_set(l, i, t));
   return 0;
 }
 

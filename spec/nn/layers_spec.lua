@@ -1,6 +1,6 @@
 -- Layers written in C: outputs, gradients and state against PyTorch in training and evaluation,
 -- what they print, first values, arguments, errors.
--- Relies on spec/fixtures/training/layers.safetensors (see spec/fixtures/training.py).
+-- Relies on spec/fixtures/training/{layers,more_layers}.safetensors (see spec/fixtures/training.py).
 -- Sources: core/nn/layer.c, core/nn/layers/*.c, lua/binding/layer.c, lua/perigee/nn/layer.lua.
 
 local core = require "perigee.core"
@@ -8,10 +8,7 @@ local H = require "spec.helper"
 local pg = require "perigee"
 local nn = pg.nn
 
-local data, notes = core.io.load("spec/fixtures/training/layers.safetensors", "safetensors")
-local cases = core.io.json_decode(notes.cases)
-
-local function part(prefix)
+local function part(data, prefix)
   local found = {}
   for name, t in pairs(data) do
     if name:sub(1, #prefix) == prefix then found[name:sub(#prefix + 1)] = t end
@@ -25,12 +22,15 @@ local function build(case)
   return nn[case.class](table.unpack(args))
 end
 
-describe("layers", function()
-  for i, case in ipairs(cases) do
+--- One set of tests for each case of a file.
+local function compare(file)
+  local path = ("spec/fixtures/training/%s.safetensors"):format(file)
+  local data, notes = core.io.load(path, "safetensors")
+  for i, case in ipairs(core.io.json_decode(notes.cases)) do
     for dtype, tolerance in pairs {float64 = 1e-10, float32 = 2e-4} do
       it(("%s in %s agrees with PyTorch"):format(case.show, dtype), function()
         local layer = build(case):to(dtype)
-        layer:load_state_dict(part(i .. ".before."))
+        layer:load_state_dict(part(data, i .. ".before."))
         for _, mode in ipairs {"train", "eval"} do
           layer:train(mode == "train")
           layer:zero_grad()
@@ -57,6 +57,46 @@ describe("layers", function()
       assert.equal(case.show, tostring(nn[case.class](table.unpack(args, 1, args.n))))
     end)
   end
+end
+
+describe("layers", function()
+  compare "layers"
+  compare "more_layers"
+
+  it("print as PyTorch's where they draw or round otherwise", function()
+    for _, pair in ipairs {
+      {nn.RReLU(), "RReLU(lower=0.125, upper=0.3333333333333333)"},
+      {nn.Hardsigmoid(), "Hardsigmoid()"}, {nn.Dropout3d(0.2), "Dropout3d(p=0.2, inplace=False)"},
+      {nn.FeatureAlphaDropout(), "FeatureAlphaDropout(p=0.5, inplace=False)"},
+      {nn.MaxUnpool2d(2), "MaxUnpool2d(kernel_size=(2, 2), stride=(2, 2), padding=(0, 0))"},
+    } do
+      assert.equal(pair[2], tostring(pair[1]))
+    end
+  end)
+
+  it("give and take the places of maxima", function()
+    local pool, unpool = nn.MaxPool2d(2, {return_indices = true}), nn.MaxUnpool2d(2)
+    local x = H.make({1, 5, 2, 3, 4, 0, 9, 8}, "float32", {1, 1, 2, 4})
+    local y, at = pool(x)
+    H.same(y, {{{{5, 9}}}})
+    H.same(at, {{{{2, 7}}}})
+    H.same(unpool(y, at), {{{{0, 5, 0, 0}, {0, 0, 9, 0}}}})
+    assert.same({1, 1, 3, 5}, unpool(y, at, {3, 5}).shape)
+    local _, places = nn.AdaptiveMaxPool1d(1, true)(x[1][1])
+    H.same(places, {{2}, {3}})
+    assert.equal(1, select("#", nn.MaxPool2d(2)(x)))
+  end)
+
+  it("draw in training only", function()
+    local x = H.t.full(-1, 4, 50)
+    local layer = nn.RReLU()
+    local y = layer(x)
+    assert.is_true(y:min():item() < -0.3 and y:max():item() > -0.2)
+    H.same(layer:eval()(x), H.t.full(-11 / 48, 4, 50), 1e-6)
+    local drop = nn.FeatureAlphaDropout()
+    assert.is_false(drop(x):eq(x):all():item() == true)
+    H.same(drop:eval()(x), x)
+  end)
 
   it("have ops behind them", function()
     local names = {}
@@ -149,6 +189,14 @@ describe("layers", function()
     H.raises(function() nn.Conv2d(3, 4, {3, 3, 3}) end, "expected one integer or 2, got 3")
     H.raises(function() nn.Conv2d(1, 1, 3, {padding = "same", stride = 2}) end, "stride 1")
     H.raises(function() nn.Conv2d(1, 1, 3, {padding = "sane"}) end, "padding")
+    H.raises(function() nn.ConvTranspose2d(2, 2, 3, {output_padding = 1}) end,
+      "output_padding 1: expected less than stride 1 or dilation 1")
+    H.raises(function() nn.ConvTranspose2d(3, 2, 3, {groups = 2}) end, "not divisible by groups 2")
+    H.raises(function() nn.ZeroPad2d {1, 2} end, "'padding': expected one integer or 4, got 2")
+    H.raises(function() nn.ReflectionPad1d(1)(pg.ones(3)) end,
+      "ReflectionPad1d: expected 2 or 3 dims, got %[3%]")
+    H.raises(function() nn.PixelShuffle(0) end, "'upscale_factor': expected at least 1, got 0")
+    H.raises(function() nn.Upsample {scale_factor = {2, "x"}} end, "scale_factor")
     H.raises(function() nn.GroupNorm(2, 3) end, "not divisible")
     H.raises(function() nn.Dropout(1.5) end, "'p'")
     H.raises(function() nn.Embedding(3, 2, {padding_idx = 4}) end, "1 to 3, got 4")

@@ -79,6 +79,23 @@ describe("losses as layers", function()
     assert.equal("float64", loss(x:double(), labels).dtype)
   end)
 
+  it("measure triplets by any distance", function()
+    local a, b, c = H.randn(4, 3), H.randn(4, 3), H.randn(4, 3)
+    H.same(F.triplet_margin_with_distance_loss(a, b, c), F.triplet_margin_loss(a, b, c))
+    H.same(nn.TripletMarginWithDistanceLoss {swap = true, reduction = "none"}(a, b, c),
+      F.triplet_margin_loss(a, b, c, {swap = true, reduction = "none"}))
+    local l1 = function(p, q) return (p - q):abs():sum(2) end
+    H.same(nn.TripletMarginWithDistanceLoss {distance_function = l1, margin = 2}(a, b, c),
+      F.triplet_margin_loss(a, b, c, 2, 1, 0), 1e-5)
+    H.raises(function() nn.TripletMarginWithDistanceLoss {margins = 2} end, "did you mean 'margin'")
+  end)
+
+  it("CTCLoss takes lists", function()
+    local x = F.log_softmax(H.randn(5, 2, 3), -1)
+    H.same(nn.CTCLoss()(x, {{2, 3}, {3, 3}}, {5, 4}, {2, 1}),
+      F.ctc_loss(x, {{2, 3}, {3, 3}}, {5, 4}, {2, 1}))
+  end)
+
   it("refuse what cannot be", function()
     H.raises(function() nn.CrossEntropyLoss("sum") end,
       "nn.CrossEntropyLoss: argument 'weight': expected a tensor, got string")

@@ -1,4 +1,4 @@
--- nn.ModuleList, nn.ModuleDict, nn.ParameterList.
+-- nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict.
 -- Relies on busted and spec/helper.lua.
 -- Sources: lua/perigee/nn/module_list.lua.
 
@@ -29,5 +29,13 @@ describe("containers that only hold", function()
     assert.equal(2, #list)
     assert.is_true(list[1].requires_grad)
     assert.equal(2, #list:parameters())
+  end)
+  it("ParameterDict holds them by name", function()
+    local dict = nn.ParameterDict {right = pg.ones(2), left = nn.Parameter(pg.zeros(3))}
+    assert.is_true(dict.right.requires_grad)
+    assert.same({3}, dict:state_dict().left.shape)
+    assert.equal("ParameterDict(\n    (left): Parameter containing: [float32 of size 3]\n"
+      .. "    (right): Parameter containing: [float32 of size 2]\n)", tostring(dict))
+    H.raises(function() nn.ParameterDict {a = 3} end, "expected a tensor")
   end)
 end)

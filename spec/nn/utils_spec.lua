@@ -1,6 +1,7 @@
--- nn.utils: parameters as one vector. Clipping is in spec/optim/optim_spec.lua.
+-- nn.utils: parameters as one vector, weight and spectral norm. Clipping is in
+-- spec/optim/optim_spec.lua.
 -- Relies on busted and spec/helper.lua.
--- Sources: lua/perigee/nn/utils.lua.
+-- Sources: lua/perigee/nn/utils.lua, lua/perigee/nn/reparametrize.lua.
 
 local H = require "spec.helper"
 local pg = require "perigee"
@@ -16,4 +17,105 @@ describe("nn.utils", function()
     H.same(lin.bias:detach(), {7, 8, 9})
     H.raises(function() nn.utils.vector_to_parameters(pg.ones(3), lin:parameters()) end, "9")
   end)
+end)
+
+local function keys(dict)
+  local list = {}
+  for name, t in pairs(dict) do list[#list + 1] = name .. " " .. table.concat(t.shape, "x") end
+  table.sort(list)
+  return table.concat(list, ", ")
+end
+
+--- A module in Lua with a parameter of its own.
+local Scale = nn.Module:extend "ScaleOfUtilsSpec"
+function Scale:init() self.weight = nn.Parameter(H.randn(3, 4)) end
+function Scale:forward(x) return x:matmul(self.weight:t()) end
+
+describe("weight_norm", function()
+  it("leaves the function as it is, and trains length and direction", function()
+    for _, make in ipairs {function() return nn.Linear(4, 3, {bias = false}) end, Scale} do
+      local layer, x = make(), H.randn(2, 4)
+      local before, w = layer(x):detach(), layer.weight:detach():clone()
+      assert.is_true(rawequal(layer, nn.utils.weight_norm(layer)))
+      assert.equal("weight_g 3x1, weight_v 3x4", keys(layer:state_dict()))
+      H.same(layer(x):detach(), before, 1e-5)
+      H.same(layer.weight_g:detach(), w:norm(2, 2, true))
+      layer(x):pow(2):sum():backward()
+      local g, v = layer.weight_g, layer.weight_v
+      local ng, nv = g:detach():clone(), v:detach():clone()
+      ng.requires_grad = true
+      nv.requires_grad = true
+      x:matmul((nv * (ng / nv:norm(2, 2, true))):t()):pow(2):sum():backward()
+      H.same(g.grad, ng.grad, 1e-5)
+      H.same(v.grad, nv.grad, 1e-5)
+      do
+        local _ <close> = pg.no_grad()
+        g:mul_(2)
+      end
+      H.same(layer(x):detach(), before * 2, 1e-5)
+      nn.utils.remove_weight_norm(layer)
+      assert.equal("weight 3x4", keys(layer:state_dict()))
+      H.same(layer(x):detach(), before * 2, 1e-5)
+      assert.is_true(layer.weight.requires_grad)
+      H.raises(function() nn.utils.remove_weight_norm(layer) end, "weight has no weight_norm")
+    end
+  end)
+  it("has a dim, or one length for all", function()
+    local conv = nn.utils.weight_norm(nn.Conv2d(2, 3, 3), "weight", 2)
+    assert.equal("bias 3, weight_g 1x2x1x1, weight_v 3x2x3x3", keys(conv:state_dict()))
+    local all = nn.utils.weight_norm(nn.Linear(2, 3), {dim = -1})
+    assert.equal("bias 3, weight_g , weight_v 3x2", keys(all:state_dict()))
+    local other = nn.utils.weight_norm(nn.Conv2d(2, 3, 3), {dim = 2})
+    other:load_state_dict(conv:state_dict())
+    local x = H.randn(1, 2, 4, 4)
+    H.same(other(x), conv(x))
+    assert.equal("float64", conv:double()(x:double()).dtype)
+  end)
+  it("says what is wrong", function()
+    H.raises(function() nn.utils.weight_norm(3) end, "weight_norm: argument 'module'")
+    H.raises(function() nn.utils.weight_norm(nn.Linear(2, 3), "wait") end,
+      "Linear has no parameter 'wait'")
+    H.raises(function() nn.utils.weight_norm(nn.Linear(2, 3), "weight", 3) end,
+      "'dim': expected 1..2 or %-2..%-1, got 3")
+    local twice = nn.utils.weight_norm(nn.Linear(2, 3))
+    H.raises(function() nn.utils.weight_norm(twice) end, "computed from others already")
+  end)
+end)
+
+describe("spectral_norm", function()
+  it("divides by the largest singular value, which it finds in training", function()
+    local layer, x = nn.Linear(4, 3, {bias = false}):double(), H.t64.randn(2, 4)
+    local w = layer.weight:detach():clone()
+    nn.utils.spectral_norm(layer)
+    assert.equal("weight_orig 3x4, weight_u 3, weight_v 4", keys(layer:state_dict()))
+    for _ = 1, 200 do layer(x) end
+    local square = w:matmul(w:t())   -- power iteration of our own
+    local u = H.t64.randn(3)
+    for _ = 1, 500 do
+      u = square:matmul(u)
+      u = u / u:norm()
+    end
+    local sigma = square:matmul(u):norm():sqrt()
+    H.same(layer.weight:detach(), w / sigma, 1e-8)
+    layer:eval()
+    local before = layer.weight_u:clone()
+    H.same(layer(x):detach(), x:matmul((w / sigma):t()), 1e-8)
+    H.same(layer.weight_u, before)
+    layer(x):pow(2):sum():backward()
+    assert.same({3, 4}, layer.weight_orig.grad.shape)
+    nn.utils.remove_spectral_norm(layer)
+    assert.equal("weight 3x4", keys(layer:state_dict()))
+    H.same(layer.weight:detach(), w / sigma, 1e-8)
+  end)
+  it("takes rows along dim 2 of transposed convolutions", function()
+    local layer = nn.utils.spectral_norm(nn.ConvTranspose2d(2, 3, 2))
+    assert.equal("bias 3, weight_orig 2x3x2x2, weight_u 3, weight_v 8", keys(layer:state_dict()))
+    H.raises(function() nn.utils.spectral_norm(nn.Linear(2, 3), {n_power_iterations = 0}) end,
+      "'n_power_iterations': expected at least 1, got 0")
+  end)
+end)
+
+it("get_total_norm is the norm of norms", function()
+  H.same(nn.utils.get_total_norm {pg.ones(2), pg.ones(2, 7)}, 4)
+  H.same(nn.utils.get_total_norm({pg.tensor {1, -5}, pg.tensor {3}}, math.huge), 5)
 end)

@@ -28,7 +28,8 @@ H.op("interpolate", {
     {image {size = 3, align_corners = true}, "mode 'nearest' has no corners to align"},
     {image {scale_factor = 0.1}, "'scale_factor': 0.1 makes 0 of 4 pixels"},
     {image {size = 3, mode = "cubic"}, "bicubic"}},
-  wrong_dtype = {function(t) return {t.int(1, 5, {1, 1, 2, 2}), 3} end, "'input': expected float32"},
+  wrong_dtype = {function(t) return {t.int(1, 5, {1, 1, 2, 2}), 3} end,
+    "'input': expected float32"},
 })
 
 it("interpolate keeps images channels-last, and its input apart from its result", function()

@@ -12,7 +12,8 @@ local function places(...) return H.make({1, 4, 12, 9}, "int64", {...}) end
 H.op("max_unpool2d", {
   args = function(t) return {t.randn(1, 1, 2, 2), places(1, 1, 2, 2), 2} end,
   more = {function(t) return {t.randn(1, 2, 2), places(1, 2, 2), 2, nil, 0, {5, 4}} end},
-  empty = {function(t) return {t.randn(0, 1, 2, 2), t.int(1, 2, {0, 1, 2, 2}), 2} end, {0, 1, 4, 4}},
+  empty = {function(t) return {t.randn(0, 1, 2, 2), t.int(1, 2, {0, 1, 2, 2}), 2} end,
+    {0, 1, 4, 4}},
   wrong_shape = {{function(t) return {t.randn(1, 1, 2, 2), places(1, 2, 2), 2} end,
       "indices %[1 x 2 x 2%] do not have the shape of input %[1 x 1 x 2 x 2%]"},
     {function(t) return {t.randn(1, 1, 2, 2), places(1, 1, 2, 2), 2, nil, 0, {9, 4}} end,

@@ -23,6 +23,14 @@ function own.ctc_loss(log_probs, targets, input_lengths, target_lengths, ...)
     lists.integers(target_lengths), ...)
 end
 
+--- The old name of interpolate.
+own.upsample = own.interpolate
+
+--- The triplet margin loss for any distance.
+function own.triplet_margin_with_distance_loss(...)
+  return require("perigee.nn.triplet").triplet_margin_with_distance_loss(...)
+end
+
 local known
 
 local function names()

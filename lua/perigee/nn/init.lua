@@ -40,6 +40,10 @@ local LAZY = {
   Transformer = function()
     return require("perigee.nn.transformer").Transformer
   end,
+  ParameterDict = function() return require("perigee.nn.module_list").ParameterDict end,
+  TripletMarginWithDistanceLoss = function()
+    return require("perigee.nn.triplet").TripletMarginWithDistanceLoss
+  end,
   functional = function() return require "perigee.nn.functional" end,
   init = function() return require "perigee.nn.initial" end,
   utils = function() return require "perigee.nn.utils" end,

@@ -1,4 +1,5 @@
---- Containers that only hold: `nn.ModuleList`, `nn.ModuleDict`, `nn.ParameterList`.
+--- Containers that only hold: `nn.ModuleList`, `nn.ModuleDict`, `nn.ParameterList`,
+-- `nn.ParameterDict`.
 -- Relies on nn/module.lua. Spec: spec/nn/module_list_spec.lua.
 
 local module = require "perigee.nn.module"
@@ -88,6 +89,35 @@ end
 
 --- Adds a parameter at the end. @return the list
 function ParameterList:append(p) return self:register_parameter(tostring(#self + 1), p) end
+
+local ParameterDict = module.Module:extend "ParameterDict"
+M.ParameterDict = ParameterDict
+
+--- `nn.ParameterDict {left = p, right = q}`: parameters by name, in the order of their names;
+-- tensors become parameters.
+function ParameterDict:init(dict)
+  dict = util.expect("nn.ParameterDict", "parameters", dict or {}, "table")
+  for _, name in ipairs(util.sorted_keys(dict)) do self:register_parameter(name, dict[name]) end
+  rawset(self, "_given", nil)
+end
+
+local function shape_text(t) return table.concat(t.shape, "x") end
+
+local function show_parameters(self)
+  local lines = {}
+  for i, own in ipairs(self:own_tensors "param") do
+    lines[i] = ("    (%s): Parameter containing: [%s of size %s]"):format(own[1], own[2].dtype,
+      shape_text(own[2]))
+  end
+  if #lines == 0 then return self.class_name .. "()" end
+  return ("%s(\n%s\n)"):format(self.class_name, table.concat(lines, "\n"))
+end
+ParameterList.__tostring = show_parameters
+ParameterDict.__tostring = show_parameters
+
+ParameterDict.config = function()
+  return nil, "a ParameterDict cannot be saved by its arguments"
+end
 
 ParameterList.config = function()
   return nil, "a ParameterList cannot be saved by its arguments"

@@ -1,10 +1,17 @@
---- `nn.utils`: gradients clipped, parameters as one vector. Relies on perigee.core.
+--- `nn.utils`: gradients clipped, parameters as one vector, weight and spectral norm.
+-- Relies on perigee.core, nn/reparametrize.lua.
 -- Spec: spec/nn/utils_spec.lua.
 
 local core = require "perigee.core"
+local reparametrize = require "perigee.nn.reparametrize"
 local util = require "perigee.util"
 
-local M = {}
+local M = {
+  weight_norm = reparametrize.weight_norm,
+  remove_weight_norm = reparametrize.remove_weight_norm,
+  spectral_norm = reparametrize.spectral_norm,
+  remove_spectral_norm = reparametrize.remove_spectral_norm,
+}
 
 local function list_of(fn, params)
   if core.is_tensor(params) then return {params} end
@@ -22,6 +29,18 @@ function M.clip_grad_norm_(params, max_norm, norm_type)
     norm_type = util.options("clip_grad_norm_", norm_type, {norm_type = 2}).norm_type
   end
   return core.clip_grad_norm(list_of("clip_grad_norm_", params), max_norm, norm_type or 2)
+end
+
+--- The joint norm of tensors: the norm of their norms.
+-- @param tensors a list of tensors, or one
+-- @param norm_type 2, another number, or math.huge
+-- @return a 0-dim tensor
+function M.get_total_norm(tensors, norm_type)
+  norm_type = util.expect("get_total_norm", "norm_type", norm_type or 2, "number")
+  local norms = {}
+  for i, t in ipairs(list_of("get_total_norm", tensors)) do norms[i] = core.ops.norm(t, norm_type) end
+  if #norms == 0 then return core.tensor(0.0) end
+  return core.ops.norm(core.ops.stack(norms), norm_type)
 end
 
 --- Clamps every element of all gradients to +-clip_value.

@@ -1,5 +1,5 @@
---- What losses with weights (`nn.CrossEntropyLoss(weight)`) do beside their layer in C: tensors among
--- the constructor's arguments become buffers. Relies on perigee.core.
+--- What losses with weights (`nn.CrossEntropyLoss(weight)`) do beside their layer in C: tensors
+-- among the constructor's arguments become buffers. Relies on perigee.core.
 -- Spec: spec/nn/loss_spec.lua.
 
 local core = require "perigee.core"
