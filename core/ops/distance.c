@@ -104,7 +104,7 @@ static pg_status run_cosine_loss(pg_call *c) {
   pg_tensor *root = PG_STEP(&k, "mul", "tt", square[0], square[1]);
   pg_tensor *cos = PG_STEP(&k, "div", "tt", dot, PG_STEP(&k, "sqrt", "t", root));
   pg_tensor *far = PG_STEP(&k, "sub", "tt", cos, pg_chain_number(&k, c->arg[0].f));
-  far = PG_STEP(&k, "clamp_min", "tt", far, zero);
+  far = PG_STEP(&k, "relu", "t", far);
   pg_tensor *near = PG_STEP(&k, "sub", "tt", one, cos);
   pg_tensor *alike = PG_STEP(&k, "eq", "tt", c->in[2], one);
   pg_tensor *apart = PG_STEP(&k, "eq", "tt", c->in[2], pg_chain_number(&k, -1));
@@ -116,6 +116,8 @@ static pg_status run_cosine_loss(pg_call *c) {
 
 static pg_status check_triplet(pg_call *c) {
   PG_TRY(check_three(c));
+  if (!(c->arg[0].f > 0))
+    return pg_fail(c->ctx, PG_EARG, "argument 'margin': expected more than 0, got %g", c->arg[0].f);
   if (c->in[0]->nd == c->in[1]->nd && c->in[1]->nd == c->in[2]->nd && c->in[0]->nd) return PG_OK;
   return pg_fail(c->ctx, PG_ESHAPE,
                  "anchor %s, positive %s and negative %s: expected vectors of one shape",
@@ -132,7 +134,7 @@ static pg_status run_triplet(pg_call *c) {
     far = PG_STEP(&k, "minimum", "tt", far, distance(&k, c->in[1], c->in[2], p, eps, false));
   pg_tensor *t = PG_STEP(&k, "sub", "tt", near, far);
   t = PG_STEP(&k, "add", "tt", t, pg_chain_number(&k, c->arg[0].f));
-  t = PG_STEP(&k, "clamp_min", "tt", t, pg_chain_number(&k, 0));
+  t = PG_STEP(&k, "relu", "t", t);
   return pg_chain_result(&k, pg_chain_reduce(&k, t, c->arg[4].i), &c->out[0]);
 }
 

@@ -1,6 +1,6 @@
 -- Layers written in C: outputs, gradients and state against PyTorch in training and evaluation,
 -- what they print, first values, arguments, errors.
--- Relies on spec/fixtures/training/{layers,more_layers}.safetensors (see spec/fixtures/training.py).
+-- Relies on spec/fixtures/training/{layers,more_layers}.safetensors (spec/fixtures/training.py).
 -- Sources: core/nn/layer.c, core/nn/layers/*.c, lua/binding/layer.c, lua/perigee/nn/layer.lua.
 
 local core = require "perigee.core"

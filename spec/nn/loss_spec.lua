@@ -91,9 +91,9 @@ describe("losses as layers", function()
   end)
 
   it("CTCLoss takes lists", function()
-    local x = F.log_softmax(H.randn(5, 2, 3), -1)
-    H.same(nn.CTCLoss()(x, {{2, 3}, {3, 3}}, {5, 4}, {2, 1}),
-      F.ctc_loss(x, {{2, 3}, {3, 3}}, {5, 4}, {2, 1}))
+    local log_probs = F.log_softmax(H.randn(5, 2, 3), -1)
+    H.same(nn.CTCLoss()(log_probs, {{2, 3}, {3, 3}}, {5, 4}, {2, 1}),
+      F.ctc_loss(log_probs, {{2, 3}, {3, 3}}, {5, 4}, {2, 1}))
   end)
 
   it("refuse what cannot be", function()

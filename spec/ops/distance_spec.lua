@@ -59,7 +59,9 @@ H.op("triplet_margin_loss", {
   wrong_shape = {{function(t) return {t.randn(5, 3), t.randn(5, 2), t.randn(5, 3)} end,
       "do not broadcast"},
     {function(t) return {t.randn(5, 3), t.randn(3), t.randn(5, 3)} end,
-      "anchor %[5 x 3%], positive %[3%]"}},
+      "anchor %[5 x 3%], positive %[3%]"},
+    {function(t) return {t.randn(5, 3), t.randn(5, 3), t.randn(5, 3), 0} end,
+      "'margin': expected more than 0, got 0"}},
   wrong_dtype = {function(t) return {t.int(1, 3, {2, 3}), t.randn(2, 3), t.randn(2, 3)} end,
     "'anchor': expected float32"},
 })

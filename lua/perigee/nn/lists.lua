@@ -1,5 +1,5 @@
---- Arguments that ops and layers in C take in another form than scripts give them: lists of factors,
--- and lists of integers where an op wants a tensor. Relies on perigee.core and util.
+--- Arguments that ops and layers in C take in another form than scripts give them: lists of
+-- factors, and lists of integers where an op wants a tensor. Relies on perigee.core and util.
 -- Spec: spec/nn/functional_spec.lua.
 
 local core = require "perigee.core"

@@ -23,7 +23,7 @@ function M:extra_repr()
     local factor = args["scale_factor_" .. i]
     factors[i] = factor and tostring(factor + 0.0)
   end
-  local size, text = args.size, nil
+  local size, text = args.size
   if size == nil then
     text = "scale_factor=" .. (#factors > 0 and list_text(factors)
       or tostring(args.scale_factor and args.scale_factor + 0.0))

@@ -38,7 +38,9 @@ end
 function M.get_total_norm(tensors, norm_type)
   norm_type = util.expect("get_total_norm", "norm_type", norm_type or 2, "number")
   local norms = {}
-  for i, t in ipairs(list_of("get_total_norm", tensors)) do norms[i] = core.ops.norm(t, norm_type) end
+  for i, t in ipairs(list_of("get_total_norm", tensors)) do
+    norms[i] = core.ops.norm(t, norm_type)
+  end
   if #norms == 0 then return core.tensor(0.0) end
   return core.ops.norm(core.ops.stack(norms), norm_type)
 end
