@@ -4,7 +4,7 @@
 local define = require "perigee.tensor.define"
 
 for _, family in ipairs {"make", "index", "pieces", "join", "shape", "statistics", "product",
-                         "compare", "inplace", "functional"} do
+                         "compare", "linalg", "inplace", "functional"} do
   require("perigee.tensor." .. family)
 end
 
