@@ -13,12 +13,14 @@ enum { TAPS = 4 };
 /* --- taps ---------------------------------------------------------------------------------------
  */
 
-/* Output o is the sum of weight[o * taps + k] times input[index[o * taps + k]]. */
+/* Output o is the sum of weight[o * taps + k] times input[index[o * taps + k]]; narrow are the same
+ * weights as float. */
 typedef struct axis_map {
   int64_t in, out;
   int taps;
   int64_t *index;
   double *weight;
+  float *narrow;
 } axis_map;
 
 static double cubic_near(double t) { return ((1.25 * t) - 2.25) * t * t + 1; }
@@ -76,50 +78,74 @@ typedef struct axis_job {
   void *y;
 } axis_job;
 
-#define AXIS(S, T)                                                                          \
-  /* Units are rows of the result: outer x out. */                                          \
-  static void spread_##S(void *arg, int64_t begin, int64_t end) {                           \
-    const axis_job *j = arg;                                                                \
-    const axis_map *m = j->m;                                                               \
-    const int64_t inner = j->inner;                                                         \
-    for (int64_t u = begin; u < end; u++) {                                                 \
-      const int64_t o = u % m->out, *index = m->index + o * m->taps;                        \
-      const T *x = (const T *)j->x + u / m->out * m->in * inner;                            \
-      T *restrict y = (T *)j->y + u * inner;                                                \
-      const double *w = m->weight + o * m->taps;                                            \
-      const T *restrict a = x + index[0] * inner;                                           \
-      if (m->taps == 1) {                                                                   \
-        for (int64_t i = 0; i < inner; i++) y[i] = a[i];                                    \
-        continue;                                                                           \
-      }                                                                                     \
-      const T *restrict b = x + index[1] * inner, p = (T)w[0], q = (T)w[1];                 \
-      if (m->taps == 2) {                                                                   \
-        for (int64_t i = 0; i < inner; i++) y[i] = p * a[i] + q * b[i];                     \
-        continue;                                                                           \
-      }                                                                                     \
-      const T *restrict c = x + index[2] * inner, r = (T)w[2];                              \
-      const T *restrict d = x + index[3] * inner, s = (T)w[3];                              \
-      for (int64_t i = 0; i < inner; i++) y[i] = p * a[i] + q * b[i] + r * c[i] + s * d[i]; \
-    }                                                                                       \
-  }                                                                                         \
-  /* The transpose: y has the axis of the map's input. Units are those of outer. */         \
-  static void gather_##S(void *arg, int64_t begin, int64_t end) {                           \
-    const axis_job *j = arg;                                                                \
-    const axis_map *m = j->m;                                                               \
-    const int64_t inner = j->inner;                                                         \
-    memset((T *)j->y + begin * m->in * inner, 0,                                            \
-           (size_t)((end - begin) * m->in * inner) * sizeof(T));                            \
-    for (int64_t u = begin; u < end; u++)                                                   \
-      for (int64_t o = 0; o < m->out; o++)                                                  \
-        for (int k = 0; k < m->taps; k++) {                                                 \
-          const T *restrict x = (const T *)j->x + (u * m->out + o) * inner;                 \
-          T *restrict y = (T *)j->y + (u * m->in + m->index[o * m->taps + k]) * inner;      \
-          const T w = (T)m->weight[o * m->taps + k];                                        \
-          for (int64_t i = 0; i < inner; i++) y[i] += w * x[i];                             \
-        }                                                                                   \
+#define AXIS(S, T, WEIGHT)                                                                     \
+  /* Units are rows of the result: outer x out. */                                             \
+  static void spread_##S(void *arg, int64_t begin, int64_t end) {                              \
+    const axis_job *j = arg;                                                                   \
+    const axis_map *m = j->m;                                                                  \
+    const int64_t inner = j->inner;                                                            \
+    for (int64_t u = begin; u < end; u++) {                                                    \
+      const int64_t o = u % m->out, *index = m->index + o * m->taps;                           \
+      const T *x = (const T *)j->x + u / m->out * m->in * inner, *w = m->WEIGHT + o * m->taps; \
+      T *restrict y = (T *)j->y + u * inner;                                                   \
+      const T *restrict a = x + index[0] * inner;                                              \
+      if (m->taps == 1) {                                                                      \
+        for (int64_t i = 0; i < inner; i++) y[i] = a[i];                                       \
+        continue;                                                                              \
+      }                                                                                        \
+      const T *restrict b = x + index[1] * inner, p = w[0], q = w[1];                          \
+      if (m->taps == 2) {                                                                      \
+        for (int64_t i = 0; i < inner; i++) y[i] = p * a[i] + q * b[i];                        \
+        continue;                                                                              \
+      }                                                                                        \
+      const T *restrict c = x + index[2] * inner, r = w[2];                                    \
+      const T *restrict d = x + index[3] * inner, s = w[3];                                    \
+      for (int64_t i = 0; i < inner; i++) y[i] = p * a[i] + q * b[i] + r * c[i] + s * d[i];    \
+    }                                                                                          \
+  }                                                                                            \
+  /* The same where inner is 1. Units are those of outer. */                                   \
+  static void spread_row_##S(void *arg, int64_t begin, int64_t end) {                          \
+    const axis_job *j = arg;                                                                   \
+    const axis_map *m = j->m;                                                                  \
+    const int64_t *restrict at = m->index;                                                     \
+    const T *restrict w = m->WEIGHT;                                                           \
+    for (int64_t u = begin; u < end; u++) {                                                    \
+      const T *restrict x = (const T *)j->x + u * m->in;                                       \
+      T *restrict y = (T *)j->y + u * m->out;                                                  \
+      if (m->taps == 1)                                                                        \
+        for (int64_t o = 0; o < m->out; o++) y[o] = x[at[o]];                                  \
+      else if (m->taps == 2)                                                                   \
+        for (int64_t o = 0; o < m->out; o++)                                                   \
+          y[o] = w[2 * o] * x[at[2 * o]] + w[2 * o + 1] * x[at[2 * o + 1]];                    \
+      else                                                                                     \
+        for (int64_t o = 0; o < m->out; o++)                                                   \
+          y[o] = w[4 * o] * x[at[4 * o]] + w[4 * o + 1] * x[at[4 * o + 1]] +                   \
+                 w[4 * o + 2] * x[at[4 * o + 2]] + w[4 * o + 3] * x[at[4 * o + 3]];            \
+    }                                                                                          \
+  }                                                                                            \
+  /* The transpose: y has the axis of the map's input. Units are those of outer. */            \
+  static void gather_##S(void *arg, int64_t begin, int64_t end) {                              \
+    const axis_job *j = arg;                                                                   \
+    const axis_map *m = j->m;                                                                  \
+    const int64_t inner = j->inner, taps = m->taps;                                            \
+    memset((T *)j->y + begin * m->in * inner, 0,                                               \
+           (size_t)((end - begin) * m->in * inner) * sizeof(T));                               \
+    for (int64_t u = begin; u < end; u++) {                                                    \
+      const T *from = (const T *)j->x + u * m->out * inner;                                    \
+      T *to = (T *)j->y + u * m->in * inner;                                                   \
+      for (int64_t o = 0; inner == 1 && o < m->out; o++)                                       \
+        for (int64_t k = o * taps; k < (o + 1) * taps; k++)                                    \
+          to[m->index[k]] += m->WEIGHT[k] * from[o];                                           \
+      for (int64_t k = 0; inner > 1 && k < m->out * taps; k++) {                               \
+        const T *restrict x = from + k / taps * inner;                                         \
+        T *restrict y = to + m->index[k] * inner;                                              \
+        const T w = m->WEIGHT[k];                                                              \
+        for (int64_t i = 0; i < inner; i++) y[i] += w * x[i];                                  \
+      }                                                                                        \
+    }                                                                                          \
   }
-AXIS(f32, float)
-AXIS(f64, double)
+AXIS(f32, float, narrow)
+AXIS(f64, double, weight)
 
 /* --- one axis: arg dim (from 0), size of the result, rule, align, scale (0: none) ---------------
  */
@@ -172,17 +198,21 @@ static pg_status run_axis(pg_call *c, bool transposed) {
     else j.outer *= x->shape[order[i]];
   }
   size_t entries = (size_t)(m.out * m.taps);
-  size_t bytes = entries * (sizeof *m.index + sizeof *m.weight);
+  size_t bytes = entries * (sizeof *m.index + sizeof *m.weight + sizeof *m.narrow);
   void *room = NULL;
   pg_status s = pg_alloc(ctx, bytes, &room);
   if (s == PG_OK) {
     m.index = room;
     m.weight = (double *)(m.index + entries);
+    m.narrow = (float *)(m.weight + entries);
     bool f64 = x->dtype == PG_F64;
     fill_map(&m, rule, c->arg[ALIGN].i != 0, c->arg[SCALE].f, f64);
+    for (size_t i = 0; i < entries; i++) m.narrow[i] = (float)m.weight[i];
     int64_t row = j.inner * m.taps;
     if (transposed)
       pg_par_for(ctx, j.outer, pg_grain(m.out * row), f64 ? gather_f64 : gather_f32, &j);
+    else if (j.inner == 1)
+      pg_par_for(ctx, j.outer, pg_grain(m.out * row), f64 ? spread_row_f64 : spread_row_f32, &j);
     else pg_par_for(ctx, j.outer * m.out, pg_grain(row), f64 ? spread_f64 : spread_f32, &j);
   }
   pg_free(ctx, room, bytes);

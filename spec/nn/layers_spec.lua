@@ -87,6 +87,17 @@ describe("layers", function()
     assert.equal(1, select("#", nn.MaxPool2d(2)(x)))
   end)
 
+  it("turn convolutions round to the size that is asked for", function()
+    local layer, x = nn.ConvTranspose2d(1, 2, 3, {stride = 2, padding = 1}), H.randn(1, 1, 3, 4)
+    assert.same({1, 2, 5, 7}, layer(x).shape)
+    assert.same({1, 2, 6, 7}, layer(x, {6, 7}).shape)
+    assert.same({1, 2, 6, 8}, layer(x, {1, 2, 6, 8}).shape)
+    H.same(layer(x, {5, 7}), layer(x))
+    H.raises(function() layer(x, {7, 7}) end,
+      "'output_size': expected 5 to 6 in spatial dim 1, got 7")
+    H.raises(function() layer(x, {7}) end, "'output_size': expected 2 sizes or 4, got 1")
+  end)
+
   it("draw in training only", function()
     local x = H.t.full(-1, 4, 50)
     local layer = nn.RReLU()

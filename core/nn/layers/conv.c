@@ -160,6 +160,7 @@ static pg_status build_transposed(pg_layer *l) {
     .doc = "What Conv" dims " with this weight [in_channels x out_channels/groups x kernel ..] " \
            "would send back to its input as gradient, for x " shape "; output_padding adds to "  \
            "the result's end.",                                                                  \
+    .lua = "perigee.nn.conv_transpose",                                                          \
     .show = "{in_channels}, {out_channels}, kernel_size={kernel_size*" n "}, stride={stride*" n  \
             "}[, padding={padding*" n "}][, dilation={dilation*" n                               \
             "}][, output_padding={output_padding*" n "}][, groups={groups}][, bias={bias}]",     \
