@@ -32,9 +32,9 @@ def prepare(case):
         except Exception as problem:
             print(f"peer: {case} {name} left out: {problem}", file=sys.stderr)
             continue
-        steps[case, name] = step
+        steps[case, name.replace(" ", "_")] = step
         names.append(name)
-    return " ".join(names)
+    return " ".join(name.replace(" ", "_") for name in names)
 
 
 def measure(case, name, count):

@@ -75,6 +75,7 @@ local function run(name, remote)
   end
   if result.best then result.ratio = result.ours / result.peers[result.best] end
   result.flop = case.flop
+  result.remark = case.remark and case.remark()
   return result
 end
 
@@ -92,6 +93,7 @@ for _, name in ipairs(names) do
   print(ROW:format(name, seconds_text(r.ours), r.best and seconds_text(r.peers[r.best]) or "-",
     r.best or "-", r.ratio and ("%.3f"):format(r.ratio) or "-",
     r.flop and ("%.0f"):format(r.flop / r.ours / 1e9) or "-"))
+  if r.remark then print("  " .. r.remark) end
   for variant, t in pairs(r.peers) do
     if variant ~= r.best then print(ROW:format("", "", seconds_text(t), variant, "", "")) end
   end

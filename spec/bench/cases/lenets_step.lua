@@ -1,4 +1,4 @@
---- One training step of LeNets++ (six 5x5 convolutions, PReLU; no center loss), batch 128, float32.
+--- One training step of LeNets++ (six 5x5 convolutions, PReLU), batch 128, float32.
 return {
   count = 1,
   flop = 62e9,
