@@ -38,7 +38,7 @@ local function padding_for(self, x, args, output_size)
   return padding
 end
 
---- @param output_size spatial sizes of the result, where several fit; by default output_padding says
+--- @param output_size spatial sizes of the result, where several fit (output_padding chooses)
 function M:forward(x, output_size)
   if output_size == nil then return getmetatable(self)._base.forward(self, x) end
   local args = core.layer_args(self._handle)

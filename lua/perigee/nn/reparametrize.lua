@@ -54,6 +54,10 @@ local function install(self, name, parts, compute)
   local hook = self:register_forward_pre_hook(function() put(self, name, compute(self)) end)
   computed[self] = computed[self] or {}
   computed[self][name] = {hook = hook, parts = parts, compute = compute}
+  rawset(self, "config", function()
+    return nil, ("'%s' is computed from others; save its state_dict, or remove the norm first")
+      :format(name)
+  end)
   put(self, name, compute(self))
 end
 
@@ -72,6 +76,7 @@ local function uninstall(fn, self, name, parts)
   end
   entry.hook.remove()
   computed[self][name] = nil
+  if next(computed[self]) == nil then rawset(self, "config", nil) end
   for _, part in ipairs(parts) do self[name .. part] = nil end
   rawset(self, name, nil)
   if in_c(self, name) then
