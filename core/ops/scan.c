@@ -1,5 +1,7 @@
-/* Running results along a dim: cumsum, cumprod. Relies on reduction.h.
- * Spec: spec/ops/scan_spec.lua. */
+/* Running results along a dim: cumsum, cumprod, cummax, cummin, logcumsumexp. Relies on
+ * reduction.h. Spec: spec/ops/scan_spec.lua. */
+#include <math.h>
+
 #include "ops/reduction.h"
 
 enum { BLOCK = 256 };
@@ -178,6 +180,196 @@ static pg_status backward_cumprod(pg_call *c) {
   return s;
 }
 
+/* --- one line after another: cummax, cummin, logcumsumexp --------------------------------------
+ */
+/* A line of n elements: x, out[0] and out[1], each with its step. */
+typedef void (*line_fn)(int64_t n, const void *x, int64_t xs, void *y, int64_t ys, void *z,
+                        int64_t zs);
+
+/* The largest (smallest) element so far and where the last such one stands; NaN wins. */
+#define EXTREME(name, T, OP, IS_NAN)                                                      \
+  static void name(int64_t n, const void *px, int64_t xs, void *py, int64_t ys, void *pz, \
+                   int64_t zs) {                                                          \
+    const T *x = px;                                                                      \
+    T *y = py, best = *x;                                                                 \
+    int64_t *z = pz, at = 1;                                                              \
+    for (int64_t i = 0; i < n; i++) {                                                     \
+      T v = x[i * xs];                                                                    \
+      if (IS_NAN(v) || (!IS_NAN(best) && v OP best)) {                                    \
+        best = v;                                                                         \
+        at = i + 1;                                                                       \
+      }                                                                                   \
+      y[i * ys] = best;                                                                   \
+      z[i * zs] = at;                                                                     \
+    }                                                                                     \
+  }
+#define UNEQUAL(v) ((v) != (v))
+#define NEVER(v)   ((void)(v), false)
+EXTREME(max_f32, float, >=, UNEQUAL)
+EXTREME(max_f64, double, >=, UNEQUAL)
+EXTREME(max_i64, int64_t, >=, NEVER)
+EXTREME(max_u8, uint8_t, >=, NEVER)
+EXTREME(min_f32, float, <=, UNEQUAL)
+EXTREME(min_f64, double, <=, UNEQUAL)
+EXTREME(min_i64, int64_t, <=, NEVER)
+EXTREME(min_u8, uint8_t, <=, NEVER)
+
+static const line_fn max_line[PG_NDTYPES] = {[PG_F32] = max_f32,
+                                             [PG_F64] = max_f64,
+                                             [PG_I64] = max_i64,
+                                             [PG_U8] = max_u8,
+                                             [PG_BOOL] = max_u8};
+static const line_fn min_line[PG_NDTYPES] = {[PG_F32] = min_f32,
+                                             [PG_F64] = min_f64,
+                                             [PG_I64] = min_i64,
+                                             [PG_U8] = min_u8,
+                                             [PG_BOOL] = min_u8};
+
+/* y[i] = log(exp(x[0]) + .. + exp(x[i])) by the largest element so far and the sum of what the
+ * others are to it. */
+#define LOG_SUM(name, T)                                                                  \
+  static void name(int64_t n, const void *px, int64_t xs, void *py, int64_t ys, void *pz, \
+                   int64_t zs) {                                                          \
+    const T *x = px;                                                                      \
+    T *y = py;                                                                            \
+    double most = -INFINITY, sum = 0;                                                     \
+    (void)pz;                                                                             \
+    (void)zs;                                                                             \
+    for (int64_t i = 0; i < n; i++) {                                                     \
+      double v = (double)x[i * xs];                                                       \
+      if (v > most) {                                                                     \
+        sum = sum * exp(most - v) + 1;                                                    \
+        most = v;                                                                         \
+      } else {                                                                            \
+        sum += v == most ? 1 : exp(v - most);                                             \
+      }                                                                                   \
+      y[i * ys] = (T)(most + log(sum));                                                   \
+    }                                                                                     \
+  }
+LOG_SUM(log_sum_f32, float)
+LOG_SUM(log_sum_f64, double)
+static const line_fn log_sum_line[PG_NDTYPES] = {[PG_F32] = log_sum_f32, [PG_F64] = log_sum_f64};
+
+typedef struct line_job {
+  const fold_plan *p;
+  line_fn fn;
+  int64_t n, xs, ys, zs, zsize;
+  const char *x;
+  char *y, *z;
+} line_job;
+
+static void line_units(void *arg, int64_t begin, int64_t end) {
+  const line_job *j = arg;
+  const fold_plan *p = j->p;
+  for (int64_t u = begin; u < end; u++) {
+    int64_t at = fold_offset(u, 0, p->nk, p->ksize, p->ko);
+    j->fn(j->n, j->x + fold_offset(u, 0, p->nk, p->ksize, p->kx) * p->esize, j->xs,
+          j->y + at * p->esize, j->ys, j->z ? j->z + at * (int64_t)sizeof(int64_t) : NULL, j->zs);
+  }
+}
+
+/* Runs fns over the lines of in[0] along dim; out[0] and out[1] lie alike. */
+static pg_status lines(pg_call *c, const line_fn *fns) {
+  const pg_tensor *x = c->in[0];
+  pg_tensor *y = c->out[0], *z = c->nout > 1 ? c->out[1] : NULL;
+  if (!pg_numel(x)) return PG_OK;
+  fold_plan p;
+  int dim = reduction_dim(c, x->nd);
+  fold_plan_make(&p, x, x->nd ? 1u << dim : 0, y->stride);
+  line_job j = {.p = &p, .fn = fns[x->dtype], .n = x->nd ? x->shape[dim] : 1, .x = p.x};
+  j.xs = x->nd ? x->stride[dim] : 0;
+  j.ys = x->nd ? y->stride[dim] : 0;
+  j.zs = j.ys;
+  j.y = pg_data(y);
+  j.z = z ? pg_data(z) : NULL;
+  pg_par_for(c->ctx, p.outputs, pg_grain(8 * j.n), line_units, &j);
+  return PG_OK;
+}
+
+static pg_status infer_extreme(pg_call *c) {
+  pg_tensor *x = c->in[0];
+  int dim;
+  PG_TRY(pg_want(c, 0, PG_M_NUM | PG_M_BOOL));
+  PG_TRY(pg_arg_dim(c, 0, x->nd, &dim));
+  PG_TRY(pg_out_like(c, 0, (pg_dtype)x->dtype, x));
+  return pg_out_like(c, 1, PG_I64, x);
+}
+static pg_status forward_cummax(pg_call *c) { return lines(c, max_line); }
+static pg_status forward_cummin(pg_call *c) { return lines(c, min_line); }
+
+/* g is added where each value came from. */
+static pg_status backward_extreme(pg_call *c) {
+  const pg_meta *m = &c->meta[0];
+  pg_tensor *zeros;
+  if (!c->gout[0]) return PG_OK;
+  PG_TRY(pg_tensor_zeros(c->ctx, (pg_dtype)m->dtype, m->nd, m->shape, &zeros));
+  pg_status s =
+      pg_do(c->ctx, &c->gin[0], "scatter_add", "titt", zeros, c->arg[0].i, c->out[1], c->gout[0]);
+  pg_tensor_unref(zeros);
+  return s;
+}
+
+static pg_status infer_logcumsumexp(pg_call *c) {
+  int dim;
+  PG_TRY(pg_want(c, 0, PG_M_REAL));
+  PG_TRY(pg_arg_dim(c, 0, c->in[0]->nd, &dim));
+  return pg_out_like(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0]);
+}
+static pg_status forward_logcumsumexp(pg_call *c) { return lines(c, log_sum_line); }
+
+/* gx[i] = t[i] exp(x[i] - y[i]), t[i] = g[i] + t[i + 1] exp(y[i] - y[i + 1]): no factor exceeds 1.
+ */
+#define LOG_SUM_GRAD(T)                                                                       \
+  for (int64_t r = 0; r < rows; r++) {                                                        \
+    const T *x = (const T *)pg_data(row[0]) + r * n, *y = (const T *)pg_data(row[1]) + r * n; \
+    const T *g = (const T *)pg_data(row[2]) + r * n;                                          \
+    T *gx = (T *)pg_data(out) + r * n;                                                        \
+    double t = 0;                                                                             \
+    for (int64_t i = n - 1; i >= 0; i--) {                                                    \
+      if (i < n - 1 && y[i] != y[i + 1]) t *= exp((double)y[i] - (double)y[i + 1]);           \
+      t += (double)g[i];                                                                      \
+      gx[i] = (T)(t * (x[i] == y[i] ? 1 : exp((double)x[i] - (double)y[i])));                 \
+    }                                                                                         \
+  }
+
+/* Step: log(exp(..) + ..) of the elements from each one to the end of dim. */
+static pg_tensor *log_sum_back(pg_chain *k, pg_tensor *t, int64_t dim) {
+  t = PG_STEP(k, "flip", "tl", t, 1, &dim);
+  t = PG_STEP(k, "logcumsumexp", "ti", t, dim);
+  return PG_STEP(k, "flip", "tl", t, 1, &dim);
+}
+
+static pg_status backward_logcumsumexp(pg_call *c) {
+  const pg_meta *m = &c->meta[0];
+  if (c->recording) { /* the gradient's positive and negative parts, by their logarithms */
+    pg_chain k = {.ctx = c->ctx};
+    pg_tensor *g = c->gout[0], *part[2], *zero = pg_chain_number(&k, 0);
+    pg_tensor *log_g = PG_STEP(&k, "log", "t", PG_STEP(&k, "abs", "t", g));
+    pg_tensor *none = pg_chain_number(&k, -INFINITY);
+    for (int i = 0; i < 2; i++) {
+      pg_tensor *on = PG_STEP(&k, i ? "lt" : "gt", "tt", g, zero);
+      pg_tensor *t = PG_STEP(&k, "where", "ttt", on, log_g, none);
+      t = log_sum_back(&k, PG_STEP(&k, "sub", "tt", t, c->out[0]), c->arg[0].i);
+      part[i] = PG_STEP(&k, "exp", "t", PG_STEP(&k, "add", "tt", t, c->in[0]));
+    }
+    pg_chain_give(&k, PG_STEP(&k, "sub", "tt", part[0], part[1]), &c->gin[0]);
+    return pg_chain_end(&k);
+  }
+  unsigned mask = m->nd ? 1u << reduction_dim(c, m->nd) : 0;
+  pg_tensor *row[3] = {NULL}, *out = NULL, *from[3] = {c->in[0], c->out[0], c->gout[0]};
+  pg_status s = PG_OK;
+  for (int i = 0; i < 3 && s == PG_OK; i++) s = reduction_rows(c->ctx, from[i], mask, &row[i]);
+  if (s == PG_OK) s = reduction_new_rows(c->ctx, m, mask, &out);
+  if (s == PG_OK) {
+    int64_t n = reduction_count(m, mask), rows = n ? pg_numel(row[0]) / n : 0;
+    if (row[0]->dtype == PG_F32) LOG_SUM_GRAD(float)
+    else LOG_SUM_GRAD(double)
+    c->gin[0] = out;
+  }
+  for (int i = 0; i < 3; i++) pg_tensor_unref(row[i]);
+  return s;
+}
+
 #define DIM PG_REQ("dim", PG_DIM), PG_OPT("dtype", PG_DTYPE)
 
 const pg_op PG_AT(pg_ops_scan)[] = {
@@ -208,4 +400,31 @@ const pg_op PG_AT(pg_ops_scan)[] = {
      infer_scan,
      {forward_cumprod},
      backward_cumprod},
+    {"cummax",
+     "The largest element so far along dim, and where it stands; of equal ones the last.",
+     {PG_T("input"), PG_REQ("dim", PG_DIM)},
+     PG_METHOD,
+     PG_SAVE_OUT(1),
+     2,
+     infer_extreme,
+     {forward_cummax},
+     backward_extreme},
+    {"cummin",
+     "The smallest element so far along dim, and where it stands; of equal ones the last.",
+     {PG_T("input"), PG_REQ("dim", PG_DIM)},
+     PG_METHOD,
+     PG_SAVE_OUT(1),
+     2,
+     infer_extreme,
+     {forward_cummin},
+     backward_extreme},
+    {"logcumsumexp",
+     "y[i] = log(exp(x[1]) + .. + exp(x[i])) along dim.",
+     {PG_T("input"), PG_REQ("dim", PG_DIM)},
+     PG_METHOD,
+     PG_SAVE_IN(0) | PG_SAVE_OUT(0),
+     1,
+     infer_logcumsumexp,
+     {forward_logcumsumexp},
+     backward_logcumsumexp},
     {0}};

@@ -77,8 +77,8 @@ static void sort_entries(entry *e, entry *tmp, int64_t n) {
 typedef struct ordering {
   pg_dtype dtype;
   size_t size;
-  int64_t n, first, keep; /* elements [first, first + keep) of the order */
-  bool downwards;
+  int64_t n, first, keep;        /* elements [first, first + keep) of the order */
+  bool downwards, most_frequent; /* most_frequent: one element, mode */
   const char *x;
   char *values; /* NULL: not wanted */
   int64_t *indices;
@@ -100,6 +100,21 @@ static void select_few(entry *e, int64_t n, int64_t k) {
   }
 }
 
+/* Place in sorted entries of the last one of the longest run of equal values, the smallest of such
+ * values; every NaN is a run of its own. */
+static int64_t longest_run(pg_dtype dtype, const entry *e, int64_t n) {
+  int64_t best = 0, length = 0, run = 0;
+  for (int64_t i = 0; i < n; i++) {
+    bool nan = pg_is_float(dtype) && e[i].key == UINT64_MAX;
+    run = i > 0 && !nan && e[i].key == e[i - 1].key ? run + 1 : 1;
+    if (run > length) {
+      length = run;
+      best = i;
+    }
+  }
+  return best;
+}
+
 static void order_rows(void *arg, int64_t begin, int64_t end) {
   const ordering *q = arg;
   for (int64_t r = begin; r < end; r++) {
@@ -107,10 +122,11 @@ static void order_rows(void *arg, int64_t begin, int64_t end) {
     const char *x = q->x + (size_t)(r * q->n) * q->size;
     make_entries(q->dtype, x, q->n, q->downwards ? UINT64_MAX : 0, e);
     int64_t last = q->first + q->keep;
-    if (last > 0 && last <= FEW && last < q->n) select_few(e, q->n, last);
+    if (last > 0 && last <= FEW && last < q->n && !q->most_frequent) select_few(e, q->n, last);
     else sort_entries(e, e + q->n, q->n);
+    int64_t first = q->most_frequent ? longest_run(q->dtype, e, q->n) : q->first;
     for (int64_t i = 0; i < q->keep; i++) {
-      int64_t at = e[q->first + i].at;
+      int64_t at = e[first + i].at;
       q->indices[r * q->keep + i] = at + 1;
       if (q->values)
         memcpy(q->values + (size_t)(r * q->keep + i) * q->size, x + (size_t)at * q->size, q->size);
@@ -163,7 +179,7 @@ static pg_status put_rows(pg_ctx *ctx, pg_tensor *y, int dim, bool dropped, int6
 }
 
 /* Orders in[0] along dim and writes elements [first, first + keep) of the order: values to out[0]
- * and places to the last output, or places only. */
+ * and places to the last output, or places only. first -1, keep 1: the most frequent element. */
 static pg_status order(pg_call *c, int dim, int64_t first, int64_t keep, bool downwards,
                        bool dropped) {
   pg_tensor *x = NULL, *values = NULL, *indices = NULL;
@@ -174,6 +190,7 @@ static pg_status order(pg_call *c, int dim, int64_t first, int64_t keep, bool do
   if (s != PG_OK) return s;
   int64_t n = x->shape[x->nd - 1], rows = pg_numel(x) / n, shape[2] = {rows, keep};
   ordering q = {.dtype = (pg_dtype)x->dtype, .n = n, .first = first, .keep = keep};
+  q.most_frequent = first < 0;
   q.downwards = downwards;
   q.size = pg_dtype_size(q.dtype);
   bytes = 2 * (size_t)pg_numel(x) * sizeof(entry);
@@ -286,13 +303,14 @@ static pg_status forward_kthvalue(pg_call *c) {
   return order(c, dim, c->arg[0].i - 1, 1, false, !c->arg[2].i);
 }
 
-static pg_status backward_kthvalue(pg_call *c) {
+/* dim is arg number arg, keepdim the one behind it. */
+static pg_status backward_one(pg_call *c, int arg) {
   int dim;
   int64_t at;
   pg_tensor *g = NULL, *places = NULL;
   if (!c->gout[0]) return PG_OK;
-  PG_TRY(pg_arg_dim(c, 1, c->meta[0].nd, &dim));
-  if (c->arg[2].i || c->meta[0].nd == 0) return scatter_back(c, c->gout[0], c->out[1], dim);
+  PG_TRY(pg_arg_dim(c, arg, c->meta[0].nd, &dim));
+  if (c->arg[arg + 1].i || c->meta[0].nd == 0) return scatter_back(c, c->gout[0], c->out[1], dim);
   at = dim + 1;
   pg_status s = pg_do(c->ctx, &g, "unsqueeze", "ti", c->gout[0], at);
   if (s == PG_OK) s = pg_do(c->ctx, &places, "unsqueeze", "ti", c->out[1], at);
@@ -301,6 +319,34 @@ static pg_status backward_kthvalue(pg_call *c) {
   pg_tensor_unref(g);
   return s;
 }
+
+static pg_status backward_kthvalue(pg_call *c) { return backward_one(c, 1); }
+
+/* --- mode: arg dim, keepdim --------------------------------------------------------------------
+ */
+static pg_status infer_mode(pg_call *c) {
+  const pg_tensor *x = c->in[0];
+  int dim, nd = 0;
+  PG_TRY(pg_arg_dim(c, 0, x->nd, &dim));
+  int64_t shape[PG_MAX_DIMS];
+  if (x->nd && x->shape[dim] == 0)
+    return pg_fail(c->ctx, PG_ESHAPE, "cannot reduce over dim %d of %s: it has no elements",
+                   dim + 1, pg_shape_str(x).s);
+  for (int i = 0; i < x->nd; i++) {
+    if (i == dim && !c->arg[1].i) continue;
+    shape[nd++] = i == dim ? 1 : x->shape[i];
+  }
+  PG_TRY(pg_out_shape(c, 0, (pg_dtype)x->dtype, nd, shape));
+  return pg_out_shape(c, 1, PG_I64, nd, shape);
+}
+
+static pg_status forward_mode(pg_call *c) {
+  int dim;
+  PG_TRY(pg_arg_dim(c, 0, c->in[0]->nd, &dim));
+  return order(c, dim, -1, 1, false, !c->arg[1].i);
+}
+
+static pg_status backward_mode(pg_call *c) { return backward_one(c, 0); }
 
 /* --- searchsorted and bucketize ----------------------------------------------------------------
  * in[seq] sorted rows, in[values] what is looked for. */
@@ -444,6 +490,15 @@ const pg_op PG_AT(pg_ops_sort)[] = {
      infer_kthvalue,
      {forward_kthvalue},
      backward_kthvalue},
+    {"mode",
+     "The most frequent value along dim (the smallest of such), and where it stands last.",
+     {PG_T("input"), PG_DEF("dim", PG_DIM, -1), PG_DEF("keepdim", PG_FLAG, 0)},
+     PG_METHOD,
+     PG_SAVE_OUT(1),
+     2,
+     infer_mode,
+     {forward_mode},
+     backward_mode},
     {"searchsorted",
      "Where values would go into sorted_sequence (last dim): before equal ones, or behind if "
      "right.",

@@ -41,7 +41,7 @@ H.op("tile", {
   empty = {on({0, 3}, 2, 2), {0, 6}},
   wrong_shape = {on({2, 3}, -1, 2), "cannot repeat %[2 x 3%]"},
 })
-H.op("repeat_interleave", {
+H.op("repeat_each", {
   args = on({2, 3}, 2, 2), more = {on({2, 3}, 3), on({2, 3}, 2, 1)}, empty = on({0, 3}, 2),
   wrong_shape = {{on({2, 3}, -1), "cannot repeat %[2 x 3%] %-1 times"},
     {on({2, 3}, 2, 3), "dim 3 is out of range"}},

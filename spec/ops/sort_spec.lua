@@ -29,6 +29,12 @@ H.op("kthvalue", {
   empty = {distinct({0, 5}, 2), {0}},
   wrong_shape = {distinct({3, 5}, 0), "'k': expected 1..5 for dim 2 of %[3 x 5%], got 0"},
 })
+H.op("mode", {
+  args = distinct({3, 5}, 2), more = {distinct({3, 5}, 1, true)},
+  large = function(t) return {t.int(1, 9, {60, 90})} end, empty = {distinct({0, 5}, 2), {0}},
+  wrong_shape = {{distinct({0, 5}, 1), "dim 1 of %[0 x 5%]: it has no elements"},
+    {distinct({3}, 2), "dim 2 is out of range"}},
+})
 H.op("searchsorted", {
   args = function(t) return {t.tensor {1, 2, 4}, t.randn(3, 2)} end,
   more = {function(t) return {t.tensor {1, 2, 4}, 3} end},

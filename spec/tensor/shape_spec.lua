@@ -32,6 +32,16 @@ H.op("diag_embed", {
 H.op("diag", {args = on({3}, 1), more = {on({3, 4}, -1)}, empty = on {0},
   wrong_shape = {on {2, 2, 2}, "expected a vector or a matrix, got %[2 x 2 x 2%]"}})
 H.op("diagflat", {args = on({2, 2}, 1), empty = on {0}})
+H.op("repeat_interleave", {
+  args = function(t) return {t.randn(2, 3), i64 {2, 0, 1}, 2} end, meta = false,
+  more = {on({2, 3}, 2), on({2, 3}, 2, 1), on({3}, {1, 2, 3})}, empty = {on({0, 3}, 2, 1), {0, 3}},
+  wrong_shape = {{function(t) return {t.randn(2, 3), i64 {2, 1}, 2} end,
+    "'repeats': expected 3 numbers for dim 2 of %[2 x 3%], got 2"},
+    {function(t) return {t.randn(2), i64 {2, -1}, 1} end, "expected numbers from 0, got %-1"},
+    {on({2}, -1), "repeat"}},
+  wrong_dtype = {{on({2}, 1.5), "expected an integer or a vector of them, got number"},
+    {function(t) return {t.randn(2), t.randn(2)} end, "got float32 %[2%]"}},
+})
 H.op("take_along_dim", {
   args = function(t) return {t.randn(3, 4), i64({1, 4, 2}, {3, 1}), 2} end,
   more = {function(t) return {t.randn(3, 4), i64 {12, 1}} end},

@@ -99,6 +99,46 @@ define {
 }
 
 define {
+  "repeat_interleave",
+  "input: tensor; repeats: any?; dim: dim?; output_size: integer?",
+  "Every element (or slice along dim) as often as repeats says, one number or a vector of them; "
+    .. "alone, a vector of numbers gives the indices 1 (n1 times), 2 (n2 times) ..",
+  function(x, repeats, dim)
+    if repeats == nil then
+      x, repeats = ops.arange(1, x:numel(), {dtype = "int64"}), x
+    end
+    if math.type(repeats) and math.tointeger(repeats) then
+      return ops.repeat_each(x, math.tointeger(repeats), dim)
+    elseif type(repeats) == "table" and getmetatable(repeats) == nil then
+      repeats = core.tensor(repeats, {dtype = "int64"})
+    elseif not core.is_tensor(repeats) then
+      fail("argument 'repeats': expected an integer or a vector of them, got %s", type(repeats))
+    end
+    if repeats.dtype ~= "int64" or repeats:dim() > 1 then
+      fail("argument 'repeats': expected an integer or a vector of them, got %s %s", repeats.dtype,
+        shape_text(repeats))
+    end
+    if repeats:numel() == 1 then return ops.repeat_each(x, repeats:item(), dim) end
+    if not dim or x:dim() == 0 then
+      x, dim = ops.reshape(x, -1), 1
+    end
+    dim = whole_dim(dim, x:dim())
+    if repeats:numel() ~= x:size(dim) then
+      fail("argument 'repeats': expected %d numbers for dim %d of %s, got %d", x:size(dim), dim,
+        shape_text(x), repeats:numel())
+    end
+    if repeats:numel() > 0 and ops.amin(repeats):item() < 0 then
+      fail("argument 'repeats': expected numbers from 0, got %d", ops.amin(repeats):item())
+    end
+    local ends = ops.cumsum(repeats, 1)
+    local total = repeats:numel() > 0 and ends[-1]:item() or 0
+    local places = total == 0 and ops.zeros(0, {dtype = "int64"})
+      or ops.searchsorted(ends, ops.arange(1, total, {dtype = "int64"}))
+    return ops.index_select(x, dim, places)
+  end,
+}
+
+define {
   "take_along_dim",
   "input: tensor; indices: tensor; dim: dim?",
   "Elements of input at indices along dim (the other dims broadcast), or of all elements in a row.",
