@@ -1,14 +1,19 @@
-/* core.io: files of tensors by format, and JSON text. What the world may refuse gives nil and a
- * message; misuse raises. Relies on pgl.h, io/io.h and cJSON.
- * Spec: spec/binding/io_spec.lua. */
+/* core.io: files of tensors by format, pictures, folders, and JSON text. What the world may refuse
+ * gives nil and a message; misuse raises. Relies on pgl.h, io/io.h, io/image.h and cJSON.
+ * Spec: spec/binding/io_spec.lua, spec/io/image_spec.lua. */
 #include "io/io.h"
 
 #include <cJSON.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "io/image.h"
 #include "pgl.h"
 
 #define JSON_DEPTH 200
@@ -214,6 +219,62 @@ static int l_idx(lua_State *L) {
     n = 1;
   }
   return n;
+}
+
+/* image(path [, channels [, limit]]) -> uint8, channels x height x width; channels 0: the file's */
+static int l_image(lua_State *L) {
+  const char *path = check_text(L, "image", 1, "path");
+  pgl_state *st = pgl_state_of(L);
+  int channels = (int)luaL_optinteger(L, 2, 0);
+  int64_t limit = luaL_optinteger(L, 3, PG_IMAGE_LIMIT);
+  lua_settop(L, 1);
+  pgl_box *box = pgl_box_new(L, true);
+  pg_status s = pg_image_read(st->ctx, path, channels, limit, &box->t);
+  if (s == PG_ENOMEM && !st->injecting) {
+    lua_gc(L, LUA_GCCOLLECT);
+    s = pg_image_read(st->ctx, path, channels, limit, &box->t);
+  }
+  if (s == PG_ENOMEM || s == PG_EARG) return raise(L, "image");
+  if (s != PG_OK) return refuse(L);
+  pgl_pressure(L, st);
+  return 1;
+}
+
+static int dir_gc(lua_State *L) {
+  DIR **dir = luaL_checkudata(L, 1, "perigee.dir");
+  if (*dir != NULL) closedir(*dir);
+  *dir = NULL;
+  return 0;
+}
+
+/* list(folder) -> names of its files, names of its folders, unsorted and without hidden ones */
+static int l_list(lua_State *L) {
+  const char *path = check_text(L, "list", 1, "path");
+  DIR **dir = lua_newuserdatauv(L, sizeof *dir, 0);
+  *dir = NULL;
+  luaL_setmetatable(L, "perigee.dir");
+  *dir = opendir(path);
+  if (*dir == NULL) {
+    lua_pushnil(L);
+    lua_pushfstring(L, "%s: %s", path, strerror(errno));
+    return 2;
+  }
+  lua_newtable(L);
+  lua_newtable(L);
+  lua_Integer n[2] = {0, 0};
+  const struct dirent *entry;
+  while ((entry = readdir(*dir)) != NULL) {
+    struct stat st;
+    if (entry->d_name[0] == '.') continue;
+    if (fstatat(dirfd(*dir), entry->d_name, &st, 0) != 0) continue; /* gone, or a dead link */
+    bool folder = S_ISDIR(st.st_mode);
+    if (!folder && !S_ISREG(st.st_mode)) continue;
+    lua_pushstring(L, entry->d_name);
+    lua_rawseti(L, folder ? -2 : -3, ++n[folder]);
+  }
+  closedir(*dir);
+  *dir = NULL;
+  return 2;
 }
 
 /* formats() -> {{name=, doc=, suffixes="a|b", writes=, metadata=}} */
@@ -555,6 +616,8 @@ void pgl_open_io(lua_State *L) {
   static const luaL_Reg functions[] = {{"load", l_load},
                                        {"save", l_save},
                                        {"idx", l_idx},
+                                       {"image", l_image},
+                                       {"list", l_list},
                                        {"formats", l_formats},
                                        {"array", l_array},
                                        {"json_encode", l_json_encode},
@@ -562,6 +625,7 @@ void pgl_open_io(lua_State *L) {
                                        {NULL, NULL}};
   new_type(L, bundle_type, bundle_gc);
   new_type(L, tree_type, tree_gc);
+  new_type(L, "perigee.dir", dir_gc);
   new_type(L, "perigee.json.array", NULL);
   luaL_newlib(L, functions);
   lua_pushlightuserdata(L, NULL);

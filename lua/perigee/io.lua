@@ -1,6 +1,6 @@
 --- Files: `pg.save` and `pg.load` choose the format by the file's name.
--- .npy and .npz (numpy), .safetensors, .perigee and .ckpt (safetensors), .csv and .tsv; IDX files
--- are only read. Relies on core.io.
+-- .npy and .npz (numpy), .safetensors, .perigee and .ckpt (safetensors), .csv and .tsv, pictures
+-- (.png, .pgm, .ppm); IDX, JPEG and BMP files are only read. Relies on core.io.
 -- Spec: spec/io/files_spec.lua.
 
 local core = require "perigee.core"
@@ -53,6 +53,21 @@ local function flatten(value)
     end
   end
   return flat
+end
+
+--- Reads a picture (PNG, JPEG, BMP, PGM or PPM, whatever its name) as uint8 of channels x height x
+-- width.
+-- Samples are as the file has them, without colour management; 16 bits are rounded to 8.
+-- `pg.io.image("cat.jpg", {channels = 3})`
+-- @param opt channels: 1 or 3 (the file's own: 1 grey, 2 grey and alpha, 3 colour, 4 colour and
+-- alpha); limit: greatest size in bytes, of the file and of the decoded picture (2^28)
+-- @return a tensor, or nil and a message where the file is missing, damaged or too large
+function M.image(path, opt)
+  expect_path("image", path)
+  opt = util.options("image", opt, {"channels", "limit"})
+  local channels = util.expect("image", "channels", opt.channels, "integer|nil")
+  local limit = util.expect("image", "limit", opt.limit, "integer|nil")
+  return blame.call("", core.io.image, path, channels, limit)
 end
 
 --- Writes a tensor or a table of tensors; nested tables get names with dots. The file is replaced
