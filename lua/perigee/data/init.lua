@@ -16,4 +16,5 @@ return {
   fashion_mnist = images.fashion_mnist,
   csv = require "perigee.data.csv",
   find = require("perigee.data.find").find,
+  image_folder = require "perigee.data.image_folder",
 }
