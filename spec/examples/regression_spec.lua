@@ -14,8 +14,8 @@ describe("the example regression", function()
     end
     H.in_folder(function(folder)
       files.write(folder .. "/plane.csv", table.concat(rows))
-      local out = example.run("regression",
-        {data = folder .. "/plane.csv", epochs = 60, hidden = 16, dropout = 0.05, lr = 0.01, out = folder})
+      local out = example.run("regression", {data = folder .. "/plane.csv", epochs = 60,
+        hidden = 16, dropout = 0.05, lr = 0.01, out = folder})
       example.falls(out, "loss")
       assert.is_true(example.numbers(out, "R2")[2] > 0.8)
       example.files(folder, {"loss.png", "predicted.png"})
