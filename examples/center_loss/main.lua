@@ -15,6 +15,16 @@ local option = pg.cli.options {
   {"out", ".", "folder for the results"},
 }
 
+--- The mean of the last 20 values at each place.
+local function smooth(values)
+  local means, sum = {}, 0
+  for i, v in ipairs(values) do
+    sum = sum + v - (values[i - 20] or 0)
+    means[i] = sum / math.min(i, 20)
+  end
+  return means
+end
+
 local function load_data()
   local found, train, test = pcall(data.mnist)
   if found then return "MNIST", train, test end
@@ -81,8 +91,11 @@ assert(plot.scatter(features, {
   label = test.label, classes = test.classes, centers = centers,
   title = ("Test features of %s, lambda = %g"):format(name, option.lambda),
 }):save(out "features.png"))
-assert(plot.line({["cross entropy"] = curve.logits_loss, ["center loss"] = curve.centerloss_loss}, {
-  title = "Loss while training", xlabel = "step", ylabel = "loss",
+assert(plot.line({
+  ["cross entropy"] = smooth(curve.logits_loss),
+  ["center loss"] = smooth(curve.centerloss_loss),
+}, {
+  title = "Loss while training (mean of 20 steps)", xlabel = "step", ylabel = "loss",
 }):save(out "loss.png"))
 print(("wrote features.png, loss.png, centers.npy, model.perigee to %s"):format(option.out))
 return history
