@@ -21,7 +21,7 @@ local option = pg.cli.options {
   {"out", "", "folder for the model; it is not kept without"},
 }
 
--- The text as numbers ------------------------------------------------------------------------------
+-- The text as numbers ----------------------------------------------------------------------------
 
 local function read_text()
   local places = option.text ~= "" and {option.text} or {
@@ -58,7 +58,7 @@ local function lanes(codes_part, count)
   return codes_part[{{1, rows * count}}]:view(count, rows):t():contiguous()
 end
 
--- The model ----------------------------------------------------------------------------------------
+-- The model --------------------------------------------------------------------------------------
 
 local CharRNN = nn.Module:extend "CharRNN"
 
@@ -90,12 +90,13 @@ end
 
 local function validate(part)
   local _ <close> = pg.no_grad()
-  local scope <close> = pg.scope()
+  local _ <close> = pg.scope()
   local total, seen_count, state = 0, 0, nil
   model:eval()
   for at = 1, #part - 1, 200 do
-    local length, loss = math.min(200, #part - at), nil
-    loss, state = loss_at(part, at, length, state)
+    local length = math.min(200, #part - at)
+    local loss, after = loss_at(part, at, length, state)
+    state = after
     total, seen_count = total + loss:item() * length, seen_count + length
   end
   model:train()
@@ -104,7 +105,7 @@ end
 
 local function write(length)
   local _ <close> = pg.no_grad()
-  local scope <close> = pg.scope()
+  local _ <close> = pg.scope()
   local x, state, words = number[("\n"):byte() + 1]:view(1, 1), nil, {}
   for i = 1, length do
     local scores
@@ -115,7 +116,7 @@ local function write(length)
   return table.concat(words)
 end
 
--- Learning -----------------------------------------------------------------------------------------
+-- Learning ---------------------------------------------------------------------------------------
 
 local train = lanes(codes[{{1, split}}], option.batch)
 local test = lanes(codes[{{split + 1, -1}}], math.min(option.batch, 32))

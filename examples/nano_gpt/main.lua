@@ -23,7 +23,7 @@ local option = pg.cli.options {
   {"out", "", "folder for the model; it is not kept without"},
 }
 
--- The text as numbers ------------------------------------------------------------------------------
+-- The text as numbers ----------------------------------------------------------------------------
 
 local function read_text()
   local places = option.text ~= "" and {option.text} or {
@@ -55,7 +55,7 @@ local context = math.min(option.context, #test - 1)
 print(("%d characters, %d different ones; the last tenth is for validation"):format(#codes,
   #characters))
 
--- The model ----------------------------------------------------------------------------------------
+-- The model --------------------------------------------------------------------------------------
 
 local GPT = nn.Module:extend "GPT"
 
@@ -107,7 +107,7 @@ local function validate(part)
   local total, n, per = 0, (#part - 1) // context, 64
   model:eval()
   for first = 0, n - 1, per do
-    local scope <close> = pg.scope()
+    local _ <close> = pg.scope()
     local last = math.min(first + per, n) - 1
     local loss = loss_of(part, pg.arange(first, last) * context + 1)
     total = total + loss:item() * (last - first + 1)
@@ -118,7 +118,7 @@ end
 
 local function write(length)
   local _ <close> = pg.no_grad()
-  local scope <close> = pg.scope()
+  local _ <close> = pg.scope()
   local x, words = number[("\n"):byte() + 1]:view(1, 1), {}
   model:eval()
   for i = 1, length do
@@ -132,7 +132,7 @@ local function write(length)
   return table.concat(words)
 end
 
--- Learning -----------------------------------------------------------------------------------------
+-- Learning ---------------------------------------------------------------------------------------
 
 local opt = optim.AdamW(model:parameters(), {lr = option.lr, betas = {0.9, 0.99},
   weight_decay = 0.1})
@@ -143,7 +143,7 @@ end)
 local start, mean, val = pg.clock(), nil, nil
 for step = 1, option.steps do
   do
-    local scope <close> = pg.scope()
+    local _ <close> = pg.scope()
     local loss = loss_of(train, pg.randint(1, #train - context, {option.batch}))
     opt:zero_grad()
     loss:backward()
