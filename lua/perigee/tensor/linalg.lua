@@ -275,3 +275,20 @@ define {
     return cholesky_solve(ops.eye(l:size(-1), {dtype = l.dtype}), l, upper)
   end,
 }
+
+-- Words in the place of a norm's p ----------------------------------------------------------------
+
+local p_norm = ops.norm
+
+local function norm_of(x, p, ...)
+  if type(p) == "table" and type(p.p) == "string" then
+    return norm_of(x, p.p, p.dim, p.keepdim)
+  elseif p == "fro" then
+    return p_norm(x, 2, ...)
+  elseif p == "nuc" then
+    local dim, keepdim = ...
+    return ops["linalg.matrix_norm"](x, "nuc", dim or {-2, -1}, keepdim)
+  end
+  return p_norm(x, p, ...)
+end
+ops.norm, core.Tensor.norm = norm_of, norm_of

@@ -36,6 +36,16 @@ define {
   nodiff = true,
 }
 
+-- normal(mean, std) with a tensor among the two: one number for each place of their common shape.
+local normal = ops.normal
+
+function ops.normal(mean, std, ...)
+  if not core.is_tensor(mean) and not core.is_tensor(std) then return normal(mean, std, ...) end
+  local like = ops.add(mean, std or 1)
+  local y = ops.randn_like(ops.detach(like))
+  return ops.add(ops.mul(y, std or 1), mean)
+end
+
 -- x:new_zeros(2, 3) and kin: as the function, with x's dtype unless another is named.
 for name, fn in pairs {new_zeros = "zeros", new_ones = "ones", new_empty = "empty",
                        new_full = "full"} do
