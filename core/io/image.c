@@ -277,19 +277,42 @@ static pg_status read_png(file *f, picture *p) {
 
 /* --- JPEG and BMP ------------------------------------------------------------------------------
  */
-/* stb_image takes what is missing at the end for zeros: these look for the end first. */
-static pg_status check_jpeg(const file *f) {
-  size_t at = 2;
-  while (f->n - at >= 4 && f->bytes[at] == 0xff && f->bytes[at + 1] != 0xda) {
-    unsigned marker = f->bytes[at + 1];
-    bool bare = marker == 0xff || marker == 0x01 || (marker >= 0xd0 && marker <= 0xd7);
-    size_t step = marker == 0xff ? 1 : 2;
-    if (!bare) step += (size_t)f->bytes[at + 2] << 8 | f->bytes[at + 3];
-    if (step > f->n - at) break;
-    at += step;
+/* The Huffman tables of a segment DHT: 16 counts and as many values as they add up to. More than
+ * 256 would make stb_image 2.27 write past its tables. */
+static bool sound_tables(const unsigned char *b, size_t n) {
+  while (n > 0) {
+    if (n < 17) return false;
+    size_t values = 0;
+    for (int i = 1; i <= 16; i++) values += b[i];
+    if (values > 256 || n < 17 + values) return false;
+    b += 17 + values;
+    n -= 17 + values;
   }
-  for (; at + 1 < f->n; at++) { /* in packed data 0xff is followed by 0 or a marker */
-    if (f->bytes[at] == 0xff && f->bytes[at + 1] == 0xd9) return PG_OK;
+  return true;
+}
+
+/* Walks the segments as stb_image will, to the marker EOI: it takes what is missing for zeros. */
+static pg_status check_jpeg(const file *f) {
+  const unsigned char *b = f->bytes;
+  size_t at = 2;
+  for (;;) { /* in packed data 0xff is followed by 0 or by a restart marker */
+    while (at + 1 < f->n && (b[at] != 0xff || b[at + 1] == 0 || b[at + 1] == 0xff ||
+                             (b[at + 1] >= 0xd0 && b[at + 1] <= 0xd7))) {
+      at++;
+    }
+    if (at + 1 >= f->n) break;
+    unsigned marker = b[at + 1];
+    at += 2;
+    if (marker == 0xd9) return PG_OK;
+    if (marker == 0x01 || marker == 0xd8) continue;
+    if (f->n - at < 2) break;
+    size_t length = (size_t)b[at] << 8 | b[at + 1];
+    if (length < 2) return damaged(f, "damaged JPEG: a segment without a length");
+    if (length > f->n - at) break;
+    if (marker == 0xc4 && !sound_tables(b + at + 2, length - 2)) {
+      return damaged(f, "damaged JPEG: a Huffman table that cannot be");
+    }
+    at += length;
   }
   return damaged(f, "truncated: a JPEG ends with the marker EOI");
 }

@@ -178,7 +178,16 @@ describe("a JPEG", function()
   end
   it("is refused where there is only its magic", function()
     files.refused("a.jpg", "\xff\xd8\xff", "truncated")
-    files.refused("a.jpg", "\xff\xd8\xff\xe0\0\x10JFIF\xff\xd9", "not a JPEG that can be read")
+    files.refused("a.jpg", "\xff\xd8\xff\xfe\0\2\xff\xd9", "not a JPEG that can be read")
+  end)
+  it("is refused where its Huffman tables are too long or cut", function()
+    local function tables(body)
+      return "\xff\xd8\xff\xc4" .. string.pack(">I2", #body + 2) .. body .. "\xff\xd9"
+    end
+    local counts = ("\17"):rep(16) -- 272 values
+    files.refused("a.jpg", tables("\0" .. counts .. ("a"):rep(272)), "Huffman table that cannot be")
+    files.refused("a.jpg", tables("\0" .. ("\1"):rep(16) .. "abc"), "Huffman table that cannot be")
+    files.refused("a.jpg", "\xff\xd8\xff\xc4\0\1\xff\xd9", "a segment without a length")
   end)
 end)
 
