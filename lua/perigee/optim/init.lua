@@ -360,16 +360,21 @@ for _, info in ipairs(core.rules()) do
   M[info.name] = class
 end
 
+-- What loads at first use.
+local ROOMS = {lr_scheduler = "perigee.optim.lr_scheduler", LBFGS = "perigee.optim.lbfgs"}
+
 return setmetatable(M, {
   __name = "optim",
   __index = function(self, key)
-    if key == "lr_scheduler" then
-      local rooms = require "perigee.optim.lr_scheduler"
-      rawset(self, key, rooms)
-      return rooms
+    if ROOMS[key] then
+      local room = require(ROOMS[key])
+      rawset(self, key, room)
+      return room
     end
     if type(key) ~= "string" or key:sub(1, 2) == "__" then return nil end
-    local near = util.suggest(key, util.sorted_keys(self))
+    local names = util.sorted_keys(self)
+    for name in pairs(ROOMS) do names[#names + 1] = name end
+    local near = util.suggest(key, names)
     error(("optim: there is no optimizer %s%s"):format(util.show(key),
       near and (", did you mean '%s'?"):format(near) or ""), 2)
   end,
