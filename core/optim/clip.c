@@ -51,16 +51,19 @@ static double measure(const pg_tensor *g, int kind, double p) {
 pg_status pg_clip_grad_norm(pg_ctx *ctx, int n, pg_tensor *const *params, double max, double p,
                             double *norm) {
   *norm = 0;
-  if (!(p > 0)) return pg_fail(ctx, PG_EARG, "clip_grad_norm: expected a norm above 0, got %g", p);
+  if (!(p > 0))
+    return pg_fail(ctx, PG_EARG, "clip_grad_norm_: argument 'norm_type': expected above 0, got %g",
+                   p);
   if (!(max >= 0))
-    return pg_fail(ctx, PG_EARG, "clip_grad_norm: expected a maximum >= 0, got %g", max);
+    return pg_fail(ctx, PG_EARG,
+                   "clip_grad_norm_: argument 'max_norm': expected at least 0, got %g", max);
   int kind = p == 2 ? SQUARES : p == 1 ? MAGNITUDES : isinf(p) ? LARGEST : POWERS;
   double all = 0;
   for (int i = 0; i < n; i++) {
     pg_tensor *g = params[i]->grad, *flat;
     if (!g) continue;
     if (g->dtype != PG_F32 && g->dtype != PG_F64)
-      return pg_fail(ctx, PG_EDTYPE, "clip_grad_norm: expected float32 or float64, got %s",
+      return pg_fail(ctx, PG_EDTYPE, "clip_grad_norm_: expected float32 or float64, got %s",
                      pg_dtype_name((pg_dtype)g->dtype));
     if (pg_is_dense(g)) flat = pg_tensor_ref(g);
     else PG_TRY(pg__contiguous(ctx, g, &flat));

@@ -440,14 +440,14 @@ static bool to_index(lua_State *L, int idx, int64_t *out) {
   if (lua_type(L, idx) != LUA_TNUMBER) return false;
   int ok;
   *out = lua_tointegerx(L, idx, &ok);
-  if (!ok) luaL_error(L, "index %f is not an integer", lua_tonumber(L, idx));
+  if (!ok) luaL_error(L, "indexing: expected an integer, got %f", lua_tonumber(L, idx));
   return true;
 }
 
 static int64_t place(lua_State *L, int64_t i, int64_t size, int d) {
   if (i == 0 || i > size || i < -size)
-    luaL_error(L, "index %I is out of range in dim %d: expected 1..%I or -%I..-1", (LUAI_UACINT)i,
-               d + 1, (LUAI_UACINT)size, (LUAI_UACINT)size);
+    luaL_error(L, "indexing: %I is out of range in dim %d: expected 1..%I or -%I..-1",
+               (LUAI_UACINT)i, d + 1, (LUAI_UACINT)size, (LUAI_UACINT)size);
   return i > 0 ? i - 1 : size + i;
 }
 

@@ -3,6 +3,7 @@
 -- Spec: spec/nn/utils_spec.lua.
 
 local core = require "perigee.core"
+local blame = require "perigee.blame"
 local reparametrize = require "perigee.nn.reparametrize"
 local util = require "perigee.util"
 
@@ -28,7 +29,8 @@ function M.clip_grad_norm_(params, max_norm, norm_type)
   if type(norm_type) == "table" then
     norm_type = util.options("clip_grad_norm_", norm_type, {norm_type = 2}).norm_type
   end
-  return core.clip_grad_norm(list_of("clip_grad_norm_", params), max_norm, norm_type or 2)
+  return blame.call("", core.clip_grad_norm, list_of("clip_grad_norm_", params), max_norm,
+    norm_type or 2)
 end
 
 --- The joint norm of tensors: the norm of their norms.

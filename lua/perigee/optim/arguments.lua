@@ -1,6 +1,8 @@
---- Arguments by position and by name, as optimizers and schedulers take them. Relies on util.
+--- Arguments by position and by name, as optimizers and schedulers take them.
+-- Relies on blame, util.
 -- Spec: spec/optim/lr_scheduler_spec.lua.
 
+local blame = require "perigee.blame"
 local util = require "perigee.util"
 
 local M = {}
@@ -23,7 +25,7 @@ function M.read(fn, params, ...)
     given.n = given.n - 1
   end
   if given.n > #params then
-    error(("%s: expected at most %d arguments, got %d"):format(fn, #params, given.n), 3)
+    blame.raise("%s: expected at most %d arguments, got %d", fn, #params, given.n)
   end
   local values, names = {}, {}
   for i, p in ipairs(params) do
@@ -32,13 +34,13 @@ function M.read(fn, params, ...)
     if i > given.n then value = nil end
     if options[name] ~= nil then
       if value ~= nil then
-        error(("%s: argument '%s' is given by position and by name"):format(fn, name), 3)
+        blame.raise("%s: argument '%s' is given by position and by name", fn, name)
       end
       value = options[name]
     end
     if value == nil then value = p[2] end
     if value == nil and not p.optional then
-      error(("%s: argument '%s' is missing"):format(fn, name), 3)
+      blame.raise("%s: argument '%s' is missing", fn, name)
     end
     values[name] = value
   end
@@ -47,8 +49,8 @@ function M.read(fn, params, ...)
     for _, name in ipairs(names) do known = known or name == key end
     if not known then
       local near = util.suggest(key, names)
-      error(("%s: unknown option %s%s; options are %s"):format(fn, util.show(key),
-        near and (", did you mean '%s'?"):format(near) or "", table.concat(names, ", ")), 3)
+      blame.raise("%s: unknown option %s%s; options are %s", fn, util.show(key),
+        near and (", did you mean '%s'?"):format(near) or "", table.concat(names, ", "))
     end
   end
   return values
