@@ -398,7 +398,9 @@ FORWARD2(hypot, 20)
 FORWARD2(copysign, 1)
 FORWARD2(logaddexp, 20)
 FORWARD2(xlogy, 12)
-BACKWARD2(atan2, "g * b / (a * a + b * b)", "-g * a / (a * a + b * b)")
+/* Nothing flows where the point is the origin. */
+BACKWARD2(atan2, "where(eq(a * a + b * b, 0), 0, g * b / (a * a + b * b))",
+          "where(eq(a * a + b * b, 0), 0, -g * a / (a * a + b * b))")
 BACKWARD2(hypot, "g * (a / y)", "g * (b / y)")
 BACKWARD2(logaddexp, "g / (1 + exp(b - a))", "g / (1 + exp(a - b))")
 BACKWARD2(xlogy, "where(logical_and(eq(a, 0), le(b, 0)), 0, g * log(b))", "g * (a / b)")
@@ -427,20 +429,24 @@ static pg_status minimum_backward(pg_call *c) {
   return fused(c, 1, 2, greater_grad, c->in[0], c->in[1], NULL);
 }
 
-/* fmax and fmin give the whole gradient to one side, the first where they are equal. */
-#define ONE_SIDED(name, op, word)                                                          \
-  PG_REAL3(name##_first_grad, b op c || c != c ? a : 0)                                    \
-  PG_REAL3(name##_second_grad, b op c || c != c ? 0 : a)                                   \
-  static pg_status name##_backward(pg_call *c) {                                           \
-    if (c->recording) {                                                                    \
-      PG_TRY(pg_formula(c, 0, "where(logical_or(" word "(a, b), isnan(b)), g, 0)", 0, 0)); \
-      return pg_formula(c, 1, "where(logical_or(" word "(a, b), isnan(b)), 0, g)", 0, 0);  \
-    }                                                                                      \
-    PG_TRY(fused(c, 0, 2, name##_first_grad, c->in[0], c->in[1], NULL));                   \
-    return fused(c, 1, 2, name##_second_grad, c->in[0], c->in[1], NULL);                   \
+/* fmax and fmin give nothing to NaN, except to the first of two; equal ones share. */
+#define CHOSEN(name, op, word)                                                                    \
+  PG_REAL3(name##_first_grad, c != c || b op c ? a : b == c ? a / 2 : 0)                          \
+  PG_REAL3(name##_second_grad, c != c || b op c ? 0 : b == c ? a / 2 : a)                         \
+  static pg_status name##_backward(pg_call *c) {                                                  \
+    if (c->recording) {                                                                           \
+      PG_TRY(pg_formula(                                                                          \
+          c, 0, "where(logical_or(" word "(a, b), isnan(b)), g, where(eq(a, b), g * 0.5, 0))", 0, \
+          0));                                                                                    \
+      return pg_formula(                                                                          \
+          c, 1, "where(logical_or(" word "(a, b), isnan(b)), 0, where(eq(a, b), g * 0.5, g))", 0, \
+          0);                                                                                     \
+    }                                                                                             \
+    PG_TRY(fused(c, 0, 2, name##_first_grad, c->in[0], c->in[1], NULL));                          \
+    return fused(c, 1, 2, name##_second_grad, c->in[0], c->in[1], NULL);                          \
   }
-ONE_SIDED(fmax, >=, "ge")
-ONE_SIDED(fmin, <=, "le")
+CHOSEN(fmax, >, "gt")
+CHOSEN(fmin, <, "lt")
 
 #define LOGIC(name)                                                    \
   static pg_status name##_forward(pg_call *c) {                        \

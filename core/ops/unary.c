@@ -294,30 +294,44 @@ static pg_status clamp_forward(pg_call *c) {
   pg_iter_over(c->ctx, n, t, 1, loop[c->in[0]->dtype], NULL);
   return PG_OK;
 }
-static pg_status clamp_backward(pg_call *c) {
-  bool min = c->in[1], max = c->in[2];
-  if (!max) {
-    PG_TRY(pg_formula(c, 0, "where(ge(x, b), g, 0)", 0, 0));
-    return pg_formula(c, 1, "where(lt(x, b), g, 0)", 0, 0);
-  }
-  if (!min) {
-    PG_TRY(pg_formula(c, 0, "where(le(x, c), g, 0)", 0, 0));
-    return pg_formula(c, 2, "where(gt(x, c), g, 0)", 0, 0);
-  }
-  PG_TRY(pg_formula(c, 0, "where(logical_and(ge(x, b), le(x, c)), g, 0)", 0, 0));
-  PG_TRY(pg_formula(c, 1, "where(logical_and(lt(x, b), lt(b, c)), g, 0)", 0, 0));
-  return pg_formula(c, 2, "where(logical_or(gt(x, c), lt(c, b)), g, 0)", 0, 0);
-}
-static pg_status clamp_max_forward(pg_call *c) { return pg__map(c, 2, 1, clamp_high, NULL); }
-static pg_status clamp_max_backward(pg_call *c) {
-  PG_TRY(pg_formula(c, 0, "where(le(x, b), g, 0)", 0, 0));
-  return pg_formula(c, 1, "where(gt(x, b), g, 0)", 0, 0);
-}
-static pg_status clamp_min_forward(pg_call *c) { return pg__map(c, 2, 1, clamp_low, NULL); }
+/* Where x is at a bound, nothing flows to x if the bound is a number; else the two share. */
 static pg_status clamp_min_backward(pg_call *c) {
-  PG_TRY(pg_formula(c, 0, "where(ge(x, b), g, 0)", 0, 0));
-  return pg_formula(c, 1, "where(lt(x, b), g, 0)", 0, 0);
+  if (c->in[1]->is_number) return pg_formula(c, 0, "where(gt(x, b), g, 0)", 0, 0);
+  PG_TRY(pg_formula(c, 0, "where(eq(x, b), g * 0.5, where(lt(x, b), 0, g))", 0, 0));
+  return pg_formula(c, 1, "where(eq(x, b), g * 0.5, where(ge(x, b), 0, g))", 0, 0);
 }
+/* The upper bound is in[at]. */
+static pg_status upper_backward(pg_call *c, int at) {
+  bool second = at == 1;
+  if (c->in[at]->is_number)
+    return pg_formula(c, 0, second ? "where(lt(x, b), g, 0)" : "where(lt(x, c), g, 0)", 0, 0);
+  PG_TRY(pg_formula(c, 0,
+                    second ? "where(eq(x, b), g * 0.5, where(gt(x, b), 0, g))"
+                           : "where(eq(x, c), g * 0.5, where(gt(x, c), 0, g))",
+                    0, 0));
+  return pg_formula(c, at,
+                    second ? "where(eq(x, b), g * 0.5, where(le(x, b), 0, g))"
+                           : "where(eq(x, c), g * 0.5, where(le(x, c), 0, g))",
+                    0, 0);
+}
+static pg_status clamp_max_backward(pg_call *c) { return upper_backward(c, 1); }
+static pg_status clamp_backward(pg_call *c) {
+  if (!c->in[2]) return clamp_min_backward(c);
+  if (!c->in[1]) return upper_backward(c, 2);
+  if (c->in[1]->is_number && c->in[2]->is_number)
+    return pg_formula(c, 0, "where(logical_and(gt(x, b), lt(x, c)), g, 0)", 0, 0);
+  PG_TRY(pg_formula(c, 0,
+                    "where(logical_or(lt(x, b), gt(x, c)), 0, "
+                    "where(logical_or(eq(x, b), eq(x, c)), g * 0.5, g))",
+                    0, 0));
+  PG_TRY(pg_formula(c, 1, "where(lt(b, c), where(eq(x, b), g * 0.5, where(lt(x, b), g, 0)), 0)", 0,
+                    0));
+  return pg_formula(c, 2, "where(logical_or(gt(x, c), lt(c, b)), g, where(eq(x, c), g * 0.5, 0))",
+                    0, 0);
+}
+
+static pg_status clamp_max_forward(pg_call *c) { return pg__map(c, 2, 1, clamp_high, NULL); }
+static pg_status clamp_min_forward(pg_call *c) { return pg__map(c, 2, 1, clamp_low, NULL); }
 
 /* --- table ------------------------------------------------------------------------------------ */
 

@@ -29,7 +29,7 @@ M.get_num_threads = function() return core.num_threads() end
 M.set_num_threads = function(n) core.num_threads(n) end
 
 for _, info in ipairs(core.op_info()) do
-  if not (info.hidden or info.nn or info.linalg or info.init) then
+  if not (info.hidden or info.linalg or info.init) then
     for _, name in ipairs(info.names) do
       if not info.inplace_only then M[name] = core.ops[name] end
     end

@@ -87,4 +87,13 @@ describe("pg", function()
     H.raises(function() return pg.onez(2) end, "did you mean 'ones'")
     H.raises(function() return pg.opim end, "did you mean 'optim'")
   end)
+
+  it("gives every op of nn.functional as a function of pg too", function()
+    for _, info in ipairs(core.op_info()) do
+      if info.nn and not info.hidden and not info.inplace_only then
+        assert.is_function(rawget(pg, info.name), info.name)
+      end
+    end
+    H.same(pg.relu(pg.tensor {-1, 2}), pg.tensor {0, 2})
+  end)
 end)
