@@ -4,7 +4,8 @@
 local define = require "perigee.tensor.define"
 
 for _, family in ipairs {"make", "index", "pieces", "join", "shape", "statistics", "product",
-                         "compare", "linalg", "inplace", "functional"} do
+                         "compare", "linalg", "inplace", "functional",
+                         "overload"} do
   require("perigee.tensor." .. family)
 end
 

@@ -1,0 +1,51 @@
+--- Functions that PyTorch overloads by the kind of an argument: max and min of two tensors, and
+-- index_put with a list of indices. Elsewhere they are the ops of the same name.
+-- Relies on perigee.core, blame, tensor/define,
+-- util. Spec: spec/tensor/overload_spec.lua.
+
+local blame = require "perigee.blame"
+local core = require "perigee.core"
+local define = require "perigee.tensor.define"
+local util = require "perigee.util"
+
+local ops = core.ops
+
+local function overload(name, f)
+  define.functions[name], core.Tensor[name] = f, f
+end
+
+--- max(x) and max(x, dim ..) are the op; max(x, other) is elementwise.
+local function pairwise(name, elementwise)
+  local op, pair = ops[name], ops[elementwise]
+  overload(name, function(input, other, ...)
+    if core.is_tensor(other) then return blame.call("", pair, input, other, ...) end
+    return blame.call("", op, input, other, ...)
+  end)
+end
+
+pairwise("max", "maximum")
+pairwise("min", "minimum")
+
+--- index_put(x, {i, j ..}, values, accumulate = false): x with values at these indices (1-based
+-- tensors, one a dim, or masks). accumulate adds them, equal indices too.
+local function put(name)
+  local op = ops[name]
+  overload(name, function(input, indices, values, accumulate, ...)
+    if core.is_tensor(indices) or indices == nil then
+      return blame.call("", op, input, indices, values, accumulate, ...)
+    end
+    if type(indices) ~= "table" or #indices == 0 then
+      blame.raise("%s: argument 'indices': expected a list of tensors, got %s", name,
+        util.show(indices))
+    end
+    local options = type(accumulate) == "table" and accumulate or {accumulate = accumulate}
+    options = util.options(name, options, {accumulate = false})
+    util.expect(name, "accumulate", options.accumulate, "boolean")
+    local list = table.move(indices, 1, #indices, 1, {})
+    list[#list + 1] = {accumulate = options.accumulate}
+    return blame.call("", op, input, values, table.unpack(list))
+  end)
+end
+
+put "index_put"
+put "index_put_"

@@ -1,0 +1,59 @@
+-- max and min of two tensors, index_put with a list: values, gradients, messages.
+-- Relies on spec/helper.lua. Source: lua/perigee/tensor/overload.lua.
+
+local H = require "spec.helper"
+local pg = require "perigee"
+
+local function i64(list) return pg.tensor(list, {dtype = "int64"}) end
+
+describe("max and min", function()
+  it("of two tensors are elementwise", function()
+    local x, y = pg.tensor {{1, 5}, {4, 2}}, pg.tensor {3, 3}
+    H.same(x:max(y), pg.tensor {{3, 5}, {4, 3}})
+    H.same(pg.min(x, y), pg.tensor {{1, 3}, {3, 2}})
+    x.requires_grad = true
+    x:max(y):sum():backward()
+    H.same(x.grad, pg.tensor {{0, 1}, {1, 0}})
+  end)
+
+  it("of one are as before", function()
+    local values, indices = pg.tensor {{1, 5}, {4, 2}} :max(2)
+    H.same(values, pg.tensor {5, 4})
+    H.same(indices, i64 {2, 1})
+    assert.equal(1, pg.min(pg.tensor {3, 1}):item())
+    H.raises(function() pg.tensor {3, 1} :max(2) end,
+      "^spec/tensor/overload_spec.lua:%d+: max: dim 2 is out of range: expected 1..1")
+  end)
+end)
+
+describe("index_put", function()
+  it("takes a list of indices, one a dim", function()
+    local x = pg.zeros(2, 3)
+    H.same(x:index_put({i64 {1, 2}, i64 {3, 1}}, pg.tensor {5, 6}),
+      pg.tensor {{0, 0, 5}, {6, 0, 0}})
+    H.same(x, pg.zeros(2, 3))
+    H.same(pg.index_put(x, {pg.tensor {true, false}}, 4), pg.tensor {{4, 4, 4}, {0, 0, 0}})
+    x:index_put_({i64 {2}}, 7)
+    H.same(x, pg.tensor {{0, 0, 0}, {7, 7, 7}})
+  end)
+
+  it("adds with accumulate, by position or by name", function()
+    local x, v = pg.ones(3), pg.tensor {1, 2, 3}
+    v.requires_grad = true
+    local y = x:index_put({i64 {1, 3, 1}}, v, true)
+    H.same(y:detach(), pg.tensor {5, 1, 3})
+    H.same(x:index_put({i64 {1, 3, 1}}, v, {accumulate = true}):detach(), y:detach())
+    y:dot(pg.tensor {1, 2, 3}):backward()
+    H.same(v.grad, pg.tensor {1, 3, 1})
+  end)
+
+  it("says what is wrong", function()
+    local x = pg.zeros(3)
+    H.raises(function() x:index_put({}, 1) end, "index_put: argument 'indices': expected a list")
+    H.raises(function() x:index_put({i64 {4}}, 1) end, "index 4 at position 1")
+    H.raises(function() x:index_put({i64 {1}}, 1, {acumulate = true}) end,
+      "did you mean 'accumulate'")
+    H.raises(function() x:index_put_({i64 {1}}, 1, 3) end,
+      "index_put_: argument 'accumulate': expected .*boolean, got .*3")
+  end)
+end)
