@@ -188,6 +188,9 @@ pg_status pg_arg_dims(pg_call *c, int k, int nd, unsigned *mask);
 /* arg k (PG_INTS) as exactly n values; one value is repeated. least: smallest allowed. */
 pg_status pg_arg_ints(pg_call *c, int k, int n, int64_t least, int64_t *v);
 
+/* Adds the multiply-adds of a product to what core counts; once, at the end of infer. */
+static inline void pg_count_macs(pg_call *c, int64_t n) { c->ctx->macs += n; }
+
 /* --- for backward --------------------------------------------------------------------------------
  */
 /* *out = g summed over the dims that broadcasting added, so that it has meta's shape; consumes

@@ -563,6 +563,15 @@ done:
   return s;
 }
 
+/* infer, and the count: every query with every key, in both products. */
+static pg_status count(pg_call *c) {
+  PG_TRY(infer(c));
+  const pg_tensor *q = c->in[QUERY], *k = c->in[KEY], *v = c->in[VALUE];
+  const int64_t width = q->shape[q->nd - 1] + v->shape[v->nd - 1];
+  pg_count_macs(c, pg_numel_of(q->nd - 1, q->shape) * k->shape[k->nd - 2] * width);
+  return PG_OK;
+}
+
 const pg_op PG_AT(pg_ops_attention)[] = {
     {"scaled_dot_product_attention",
      "softmax(query key^T scale + mask) value over the last two dims: query [.. l x e], key "
@@ -574,7 +583,7 @@ const pg_op PG_AT(pg_ops_attention)[] = {
      PG_NN | PG_RANDOM,
      PG_SAVE_IN(QUERY) | PG_SAVE_IN(KEY) | PG_SAVE_IN(VALUE) | PG_SAVE_IN(MASK) | PG_SAVE_OUT(0),
      1,
-     infer,
+     count,
      {forward},
      backward},
     {0}};

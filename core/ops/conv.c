@@ -658,9 +658,18 @@ static pg_status conv_infer(pg_call *c, int sp) {
   return out_image(c, &g, g.c.oc, g.c.out);
 }
 
-static pg_status conv1d_infer(pg_call *c) { return conv_infer(c, 1); }
-static pg_status conv2d_infer(pg_call *c) { return conv_infer(c, 2); }
-static pg_status conv3d_infer(pg_call *c) { return conv_infer(c, 3); }
+/* conv_infer, and the count: every weight once for each pixel of the result. */
+static pg_status conv_count(pg_call *c, int sp) {
+  PG_TRY(conv_infer(c, sp));
+  const pg_tensor *w = c->in[1];
+  const int64_t n = pg_numel_of(c->os[0].nd, c->os[0].shape);
+  if (w->shape[0]) pg_count_macs(c, n / w->shape[0] * pg_numel(w));
+  return PG_OK;
+}
+
+static pg_status conv1d_infer(pg_call *c) { return conv_count(c, 1); }
+static pg_status conv2d_infer(pg_call *c) { return conv_count(c, 2); }
+static pg_status conv3d_infer(pg_call *c) { return conv_count(c, 3); }
 
 static pg_status conv_forward(pg_call *c) {
   const pg_tensor *x = c->in[0], *w = c->in[1];
@@ -701,9 +710,17 @@ static pg_status transposed_infer(pg_call *c, int sp) {
   return out_image(c, &g, g.c.ic, g.c.in);
 }
 
-static pg_status transposed1d_infer(pg_call *c) { return transposed_infer(c, 1); }
-static pg_status transposed2d_infer(pg_call *c) { return transposed_infer(c, 2); }
-static pg_status transposed3d_infer(pg_call *c) { return transposed_infer(c, 3); }
+/* transposed_infer, and the count: every weight once for each pixel of the input. */
+static pg_status transposed_count(pg_call *c, int sp) {
+  PG_TRY(transposed_infer(c, sp));
+  const pg_tensor *w = c->in[1];
+  if (w->shape[0]) pg_count_macs(c, pg_numel(c->in[0]) / w->shape[0] * pg_numel(w));
+  return PG_OK;
+}
+
+static pg_status transposed1d_infer(pg_call *c) { return transposed_count(c, 1); }
+static pg_status transposed2d_infer(pg_call *c) { return transposed_count(c, 2); }
+static pg_status transposed3d_infer(pg_call *c) { return transposed_count(c, 3); }
 
 static pg_status transposed_forward(pg_call *c) {
   const pg_tensor *x = c->in[0], *w = c->in[1];

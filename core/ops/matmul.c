@@ -568,6 +568,24 @@ static pg_status backward_linear(pg_call *c) {
 
 #define SAVE_BOTH (PG_SAVE_IN(0) | PG_SAVE_IN(1))
 
+/* An op's infer that also counts: elements of the result times the length of the sum, which is the
+ * last dim of in[a]. */
+#define COUNTED(name, check, a)                                                       \
+  static pg_status name(pg_call *c) {                                                 \
+    PG_TRY(check(c));                                                                 \
+    const pg_tensor *t = c->in[a];                                                    \
+    pg_count_macs(c, pg_numel_of(c->os[0].nd, c->os[0].shape) * t->shape[t->nd - 1]); \
+    return PG_OK;                                                                     \
+  }
+COUNTED(count_matmul, infer_matmul, 0)
+COUNTED(count_mm, infer_mm, 0)
+COUNTED(count_bmm, infer_bmm, 0)
+COUNTED(count_mv, infer_mv, 0)
+COUNTED(count_dot, infer_dot, 0)
+COUNTED(count_addmm, infer_addmm, 1)
+COUNTED(count_baddbmm, infer_baddbmm, 1)
+COUNTED(count_linear, infer_linear, 0)
+
 const pg_op PG_AT(pg_ops_matmul)[] = {
     {"matmul",
      "Matrix product over the last two dims, y[.., i, j] = sum_p input[.., i, p] other[.., p, j]; "
@@ -576,7 +594,7 @@ const pg_op PG_AT(pg_ops_matmul)[] = {
      PG_METHOD,
      SAVE_BOTH,
      1,
-     infer_matmul,
+     count_matmul,
      {forward_matmul},
      backward_matmul},
     {"mm",
@@ -585,7 +603,7 @@ const pg_op PG_AT(pg_ops_matmul)[] = {
      PG_METHOD,
      SAVE_BOTH,
      1,
-     infer_mm,
+     count_mm,
      {forward_matmul},
      backward_matmul},
     {"bmm",
@@ -594,7 +612,7 @@ const pg_op PG_AT(pg_ops_matmul)[] = {
      PG_METHOD,
      SAVE_BOTH,
      1,
-     infer_bmm,
+     count_bmm,
      {forward_matmul},
      backward_matmul},
     {"mv",
@@ -603,7 +621,7 @@ const pg_op PG_AT(pg_ops_matmul)[] = {
      PG_METHOD,
      SAVE_BOTH,
      1,
-     infer_mv,
+     count_mv,
      {forward_matmul},
      backward_matmul},
     {"dot",
@@ -612,7 +630,7 @@ const pg_op PG_AT(pg_ops_matmul)[] = {
      PG_METHOD,
      SAVE_BOTH,
      1,
-     infer_dot,
+     count_dot,
      {forward_matmul},
      backward_matmul},
     {"outer|ger",
@@ -631,7 +649,7 @@ const pg_op PG_AT(pg_ops_matmul)[] = {
      PG_METHOD,
      PG_SAVE_IN(1) | PG_SAVE_IN(2),
      1,
-     infer_addmm,
+     count_addmm,
      {forward_addmm},
      backward_addmm},
     {"baddbmm",
@@ -641,7 +659,7 @@ const pg_op PG_AT(pg_ops_matmul)[] = {
      PG_METHOD,
      PG_SAVE_IN(1) | PG_SAVE_IN(2),
      1,
-     infer_baddbmm,
+     count_baddbmm,
      {forward_addmm},
      backward_addmm},
     {"linear",
@@ -650,7 +668,7 @@ const pg_op PG_AT(pg_ops_matmul)[] = {
      PG_NN,
      SAVE_BOTH,
      1,
-     infer_linear,
+     count_linear,
      {forward_linear},
      backward_linear},
     {0}};

@@ -559,9 +559,18 @@ done:
   return s;
 }
 
-static pg_status infer_lstm(pg_call *c) { return infer(c, LSTM); }
-static pg_status infer_gru(pg_call *c) { return infer(c, GRU); }
-static pg_status infer_rnn(pg_call *c) { return infer(c, TANH); }
+/* infer, and the count: both weights once for every row of every step. */
+static pg_status count(pg_call *c, kind k) {
+  PG_TRY(infer(c, k));
+  const pg_tensor *x = c->in[X];
+  const int64_t weights = pg_numel(c->in[W_IH]) + pg_numel(c->in[W_HH]);
+  pg_count_macs(c, pg_numel_of(x->nd - 1, x->shape) * weights);
+  return PG_OK;
+}
+
+static pg_status infer_lstm(pg_call *c) { return count(c, LSTM); }
+static pg_status infer_gru(pg_call *c) { return count(c, GRU); }
+static pg_status infer_rnn(pg_call *c) { return count(c, TANH); }
 static kind rnn_kind(const pg_call *c) { return c->arg[1].i ? RELU : TANH; }
 static pg_status forward_lstm(pg_call *c) { return forward(c, LSTM); }
 static pg_status forward_gru(pg_call *c) { return forward(c, GRU); }

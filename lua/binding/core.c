@@ -126,6 +126,12 @@ static int l_memory(lua_State *L) {
   return 1;
 }
 
+/* macs() -> multiply-adds of the products run so far, shape-only runs included */
+static int l_macs(lua_State *L) {
+  lua_pushinteger(L, pgl_ctx(L)->macs);
+  return 1;
+}
+
 /* Gives cached blocks back to the system; the peak starts anew. */
 static int l_trim(lua_State *L) {
   pg_ctx *ctx = pgl_ctx(L);
@@ -197,6 +203,7 @@ __attribute__((visibility("default"))) int luaopen_perigee_core(lua_State *L) {
                                        {"isa", l_isa},
                                        {"processor", l_processor},
                                        {"memory", l_memory},
+                                       {"macs", l_macs},
                                        {"trim", l_trim},
                                        {"fail_after", l_fail_after},
                                        {"memory_limit", l_memory_limit},

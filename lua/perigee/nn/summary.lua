@@ -1,7 +1,9 @@
 --- `module:summary()`: a table of layers with shapes and parameter counts, as Keras prints it.
 -- Relies on nn.Module and nn/graph.lua. Spec: spec/nn/summary_spec.lua.
 
+local core = require "perigee.core"
 local graph = require "perigee.nn.graph"
+local mode = require "perigee.nn.mode"
 local util = require "perigee.util"
 
 local M = {}
@@ -39,6 +41,20 @@ local function count(module, seen)
   return c
 end
 
+--- Multiply-adds of one sample through a module, by a run without data; a free size counts once.
+local function macs_of(module, args)
+  local filled = graph.map(args, function(leaf)
+    if not graph.is_symbolic(leaf) then return leaf end
+    local shape = {}
+    for i, size in ipairs(leaf._shape) do shape[i] = size == -1 and 1 or size end
+    return core.meta(leaf._dtype, shape)
+  end)
+  local _ <close> = mode.inference(module)
+  local before = core.macs()
+  local ok = pcall(module, table.unpack(filled, 1, args.n))
+  return ok and core.macs() - before or 0
+end
+
 local function graph_rows(model)
   local g, rows, calls = model._graph, {}, {}
   for _, node in ipairs(g.order) do
@@ -49,6 +65,7 @@ local function graph_rows(model)
     rows[#rows + 1] = {
       name = g.node_name[node], module = not calls[module or node] and module or nil,
       class = module and util.type_name(module) or "Input", shape = table.concat(shapes, ", "),
+      macs = module and macs_of(module, node.args) or 0,
       from = table.concat(from, ", "), again = module and calls[module],
       training_only = node.training_only,
     }
@@ -63,8 +80,9 @@ local function child_rows(module, input_shape)
   local rows, flow = {}, nil
   if input_shape and util.type_name(module) == "Sequential" then flow = graph.Input(input_shape) end
   for name, child in module:named_children() do
+    local macs = flow and macs_of(child, {flow, n = 1}) or 0
     if flow then flow = child(flow) end
-    rows[#rows + 1] = {name = name, module = child, class = util.type_name(child),
+    rows[#rows + 1] = {name = name, module = child, class = util.type_name(child), macs = macs,
       shape = graph.is_symbolic(flow) and graph.shape_text(flow._shape) or "", from = ""}
   end
   return rows
@@ -77,19 +95,22 @@ local function pad(text, width) return text .. (" "):rep(width - (utf8.len(text)
 -- @param opt input_shape (without the batch) for a Sequential
 function M.lines(module, opt)
   local rows = module._graph and graph_rows(module) or child_rows(module, opt.input_shape)
-  local seen, head = {}, {"Layer (class)", "Output shape", "Params", "Connected to"}
-  local cells, widths, shaped, connected = {}, {}, false, false
+  local seen, head = {}, {"Layer (class)", "Output shape", "Params", "MACs", "Connected to"}
+  local cells, widths, shaped, connected, macs = {}, {}, false, false, 0
   for i, row in ipairs(rows) do
     local c = row.module and count(row.module, seen)
     local params = c and M.thousands(c.trainable + c.frozen) or row.again and "shared" or "0"
     local note = row.training_only and ", training only" or ""
-    cells[i] = {("%s (%s%s)"):format(row.name, row.class, note), row.shape, params, row.from}
+    macs = macs + row.macs
+    cells[i] = {("%s (%s%s)"):format(row.name, row.class, note), row.shape, params,
+      M.thousands(row.macs), row.from}
     shaped, connected = shaped or row.shape ~= "", connected or row.from ~= ""
   end
   local columns = {1}
   if shaped then columns[#columns + 1] = 2 end
   columns[#columns + 1] = 3
-  if connected then columns[#columns + 1] = 4 end
+  if shaped then columns[#columns + 1] = 4 end
+  if connected then columns[#columns + 1] = 5 end
   for _, k in ipairs(columns) do
     widths[k] = #head[k]
     for _, cell in ipairs(cells) do
@@ -99,7 +120,7 @@ function M.lines(module, opt)
   local function line(cell)
     local words = {}
     for i, k in ipairs(columns) do
-      words[i] = k == 3 and (" "):rep(widths[k] - #cell[k]) .. cell[k] or pad(cell[k], widths[k])
+      words[i] = (k == 3 or k == 4) and (" "):rep(widths[k] - #cell[k]) .. cell[k] or pad(cell[k], widths[k])
     end
     return (table.concat(words, "  "):gsub("%s+$", ""))
   end
@@ -118,12 +139,14 @@ function M.lines(module, opt)
     M.thousands(c.trainable + c.frozen), bytes_text(c.bytes))
   out[#out + 1] = "Trainable params: " .. M.thousands(c.trainable)
   out[#out + 1] = "Non-trainable params: " .. M.thousands(c.frozen)
+  if shaped then out[#out + 1] = "MACs of one sample: " .. M.thousands(macs) end
   if c.buffers > 0 then out[#out + 1] = "Values in buffers: " .. M.thousands(c.buffers) end
   rule "-"
   return out
 end
 
---- Prints the layers with output shapes, parameters, and what they are connected to.
+--- Prints the layers with output shapes, parameters, multiply-adds of one sample (MACs), and
+-- what they are connected to.
 -- @param opt input_shape: a list of sizes without the batch, gives a Sequential's shapes;
 -- print: function of a line (standard output)
 function M.summary(module, opt)
