@@ -120,7 +120,8 @@ function M.lines(module, opt)
   local function line(cell)
     local words = {}
     for i, k in ipairs(columns) do
-      words[i] = (k == 3 or k == 4) and (" "):rep(widths[k] - #cell[k]) .. cell[k] or pad(cell[k], widths[k])
+      local number = k == 3 or k == 4
+      words[i] = number and (" "):rep(widths[k] - #cell[k]) .. cell[k] or pad(cell[k], widths[k])
     end
     return (table.concat(words, "  "):gsub("%s+$", ""))
   end
