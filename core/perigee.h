@@ -65,6 +65,10 @@ const char *pg_status_text(pg_status s);
 void pg_manual_seed(pg_ctx *ctx, uint64_t seed);
 int pg_get_num_threads(const pg_ctx *ctx);
 void pg_set_num_threads(pg_ctx *ctx, int n);
+/* On: only algorithms that add in the plain order, even where a faster one is at hand whose results
+ * differ in the last digits (fast convolution). Off at first. Results never depend on threads. */
+bool pg_get_deterministic(const pg_ctx *ctx);
+void pg_set_deterministic(pg_ctx *ctx, bool on);
 const char *pg_isa(const pg_ctx *ctx);   /* "base", "v3" or "v4" */
 size_t pg_bytes_live(const pg_ctx *ctx); /* held by tensors, nodes, layers: exact */
 size_t pg_bytes_peak(const pg_ctx *ctx);

@@ -57,6 +57,8 @@ pg_status pg_fail(pg_ctx *ctx, pg_status code, const char *fmt, ...) {
 
 void pg_manual_seed(pg_ctx *ctx, uint64_t seed) { ctx->rng = (pg_rng){seed, 0}; }
 int pg_get_num_threads(const pg_ctx *ctx) { return ctx->threads; }
+bool pg_get_deterministic(const pg_ctx *ctx) { return ctx->deterministic; }
+void pg_set_deterministic(pg_ctx *ctx, bool on) { ctx->deterministic = on; }
 const char *pg_isa(const pg_ctx *ctx) { return pg_isa_name(ctx->level); }
 size_t pg_bytes_live(const pg_ctx *ctx) { return ctx->mem.live; }
 size_t pg_bytes_peak(const pg_ctx *ctx) { return ctx->mem.peak; }

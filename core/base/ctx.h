@@ -22,11 +22,11 @@ struct pg_ctx {
   const char *where; /* path of the running layer, put behind error texts; NULL outside */
   int threads;
   pg_level level;
-  bool grad_mode; /* ops record gradients */
-  bool deterministic;
-  uint64_t sequence; /* number of the last node made */
-  uint64_t steps;    /* optimizer steps so far: what happens between two of them belongs together */
-  pg_node *dead;     /* nodes waiting to be freed, drained without recursion */
+  bool grad_mode;     /* ops record gradients */
+  bool deterministic; /* no algorithms that round otherwise than the plain ones */
+  uint64_t sequence;  /* number of the last node made */
+  uint64_t steps; /* optimizer steps so far: what happens between two of them belongs together */
+  pg_node *dead;  /* nodes waiting to be freed, drained without recursion */
   bool draining;
   void (*node_unref)(pg_node *);        /* set by autograd when it records its first node */
   void (*hooks_drop)(void *hooks);      /* set by autograd when it takes its first hook */

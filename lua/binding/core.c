@@ -99,6 +99,16 @@ static int l_num_threads(lua_State *L) {
   return 1;
 }
 
+/* deterministic([on]) -> before */
+static int l_deterministic(lua_State *L) {
+  pg_ctx *ctx = pgl_ctx(L);
+  if (!lua_isnone(L, 1) && !lua_isboolean(L, 1))
+    return luaL_error(L, "deterministic: expected true or false, got %s", luaL_typename(L, 1));
+  lua_pushboolean(L, pg_get_deterministic(ctx));
+  if (!lua_isnone(L, 1)) pg_set_deterministic(ctx, lua_toboolean(L, 1));
+  return 1;
+}
+
 static int l_isa(lua_State *L) {
   lua_pushstring(L, pg_isa(pgl_ctx(L)));
   return 1;
@@ -200,6 +210,7 @@ __attribute__((visibility("default"))) int luaopen_perigee_core(lua_State *L) {
                                        {"set_rng_state", l_set_rng_state},
                                        {"clock", l_clock},
                                        {"num_threads", l_num_threads},
+                                       {"deterministic", l_deterministic},
                                        {"isa", l_isa},
                                        {"processor", l_processor},
                                        {"memory", l_memory},

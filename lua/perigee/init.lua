@@ -28,6 +28,13 @@ local M = {
 M.get_num_threads = function() return core.num_threads() end
 M.set_num_threads = function(n) core.num_threads(n) end
 
+--- Chooses only algorithms that compute a formula as it is written, even where a faster one is at
+-- hand whose results differ in the last digits (convolution by Winograd's algorithm). Off at first.
+-- Runs with the same seed give the same bits either way, with any number of threads.
+-- @param on true or false; without it nothing changes
+-- @return whether it was on before the call
+function M.deterministic(...) return core.deterministic(...) end
+
 for _, info in ipairs(core.op_info()) do
   if not (info.hidden or info.linalg or info.init) then
     for _, name in ipairs(info.names) do
