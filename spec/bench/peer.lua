@@ -1,5 +1,7 @@
 --- The peer: a Python process that is told over named pipes which case to prepare and to time.
--- Relies on spec/bench/peer.py, mkfifo.
+-- Relies on spec/bench/peer.py, mkfifo. A message is a line of JSON, and so is its answer.
+
+local core = require "perigee.core"
 
 local M = {}
 
@@ -31,27 +33,37 @@ end
 function Peer:read()
   local line = self.input:read "l"
   if not line then error("the peer ended early; its message is above", 0) end
-  local problem = line:match "^error (.*)$"
-  if problem then error("the peer says: " .. problem, 0) end
-  return line
+  local answer = assert(core.io.json_decode(line))
+  if type(answer) == "table" and answer.error then error("the peer says: " .. answer.error, 0) end
+  return answer
 end
 
---- Builds a case on the peer's side. @return names of its variants
-function Peer:prepare(name)
-  self.out:write("prepare ", name, "\n")
-  local variants = {}
-  for word in self:read():gmatch "%S+" do variants[#variants + 1] = word end
-  return variants
+function Peer:ask(message)
+  self.out:write(core.io.json_encode(message), "\n")
+  return self:read()
 end
 
---- Seconds of one step of a variant.
-function Peer:time(name, variant, count)
-  self.out:write(("time %s %s %d\n"):format(name, variant, count))
-  return assert(tonumber(self:read()))
+--- Builds a case on the peer's side.
+-- @param option table that its variants get, by name
+-- @param quick leaves out what has to be compiled first
+-- @return list of {name=, parts={name = true}}, the variants that could be built
+function Peer:prepare(name, option, quick)
+  return self:ask {what = "prepare", case = name, option = option, quick = quick or false}
 end
+
+--- Seconds of one call of a part of a variant, timed for about `seconds`.
+function Peer:time(name, variant, part, seconds)
+  return self:ask {what = "time", case = name, variant = variant, part = part, seconds = seconds}
+end
+
+--- Drops what was prepared for a case.
+function Peer:forget(name) return self:ask {what = "forget", case = name} end
+
+--- Sets the number of threads.
+function Peer:threads(n) return self:ask {what = "threads", n = n} end
 
 function Peer:stop()
-  self.out:write "stop\n"
+  self.out:write(core.io.json_encode {what = "stop"}, "\n")
   self.out:close()
   self.input:close()
   for _, path in ipairs(self.paths) do os.remove(path) end

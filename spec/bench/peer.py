@@ -1,60 +1,116 @@
-"""The benchmarks' peer: reads "prepare CASE", "time CASE VARIANT COUNT", "stop" from standard input.
+"""The benchmarks' peer: a line of JSON on standard input is a request, a line on standard output
+its answer; REQUESTS lists them.
 
-A case is CASE.py in the folder given: variants() returns {name: function that makes a step}. A
-variant that cannot be built here (say, no compiler for torch.compile) is left out.
+A case is CASE.py in the folder given: variants(**option) returns {name: function that makes a step,
+or a dictionary {part: step}}. The option "precision" is not passed on: where it is "bfloat16" the
+variants whose names begin with "bf16" are taken, else the others. A variant that cannot be built
+here (say, no compiler for torch.compile) is left out.
 """
+import gc
 import importlib.util
+import json
 import os
 import sys
 import time
 
 folder, threads = sys.argv[1], int(sys.argv[2])
 os.environ["OMP_NUM_THREADS"] = str(threads)
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import torch  # noqa: E402  (after the threads are set)
 
 torch.set_num_threads(threads)
-answers = os.fdopen(os.dup(1), "w", buffering=1)
-os.dup2(2, 1)  # what libraries print goes to standard error
-steps = {}
+steps, counts = {}, {}
 
 
-def prepare(case):
+def variants_of(case, option):
     spec = importlib.util.spec_from_file_location(case, os.path.join(folder, case + ".py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    names = []
-    for name, make in module.variants().items():
+    option = dict(option or {})  # an empty table of Lua arrives as a list
+    bf16 = option.pop("precision", "") == "bfloat16"
+    return {n: m for n, m in module.variants(**option).items() if n.startswith("bf16") == bf16}
+
+
+def build(make):
+    torch.manual_seed(1)
+    made = make()
+    return made if isinstance(made, dict) else {"": made}
+
+
+def prepare(case, option, quick):
+    answer = []
+    for name, make in variants_of(case, option).items():
+        if quick and "compile" in name:
+            continue
         try:
-            torch.manual_seed(1)
-            step = make()
-            for _ in range(3):
-                step()
+            parts = build(make)
+            for step in parts.values():
+                for _ in range(3):
+                    step()
         except Exception as problem:
             print(f"peer: {case} {name} left out: {problem}", file=sys.stderr)
             continue
-        steps[case, name.replace(" ", "_")] = step
-        names.append(name)
-    return " ".join(name.replace(" ", "_") for name in names)
+        steps.update({(case, name, part): step for part, step in parts.items()})
+        answer.append({"name": name, "parts": {part: True for part in parts}})
+    return answer
 
 
-def measure(case, name, count):
-    step = steps[case, name]
-    step()
+def forget(case):
+    for table in (steps, counts):
+        for key in [key for key in table if key[0] == case]:
+            del table[key]
+    gc.collect()
+    return True
+
+
+def clock(step, calls):
     start = time.perf_counter()
-    for _ in range(count):
+    for _ in range(calls):
         step()
-    return repr((time.perf_counter() - start) / count)
+    return time.perf_counter() - start
 
 
-print(f"PyTorch {torch.__version__}", file=answers)
-for line in sys.stdin:
-    words = line.split()
-    try:
-        if words[0] == "stop":
-            break
-        if words[0] == "prepare":
-            print(prepare(words[1]), file=answers)
-        elif words[0] == "time":
-            print(measure(words[1], words[2], int(words[3])), file=answers)
-    except Exception as problem:
-        print("error " + str(problem).replace("\n", " "), file=answers)
+def calibrate(step, seconds):
+    start, calls = time.perf_counter(), 0
+    while calls < 3 or time.perf_counter() - start <= seconds / 4:
+        step()
+        calls += 1
+    one = clock(step, calls) / calls
+    return max(1, min(int(seconds / max(one, 1e-9)) + 1, 1000000))
+
+
+def measure(case, variant, part, seconds):
+    key = case, variant, part
+    if key not in counts:
+        counts[key] = calibrate(steps[key], seconds)
+    steps[key]()
+    return clock(steps[key], counts[key]) / counts[key]
+
+
+def set_threads(n):
+    torch.set_num_threads(n)
+    counts.clear()
+    return True
+
+
+REQUESTS = {"prepare": prepare, "time": measure, "forget": forget, "threads": set_threads}
+
+
+def serve(answers):
+    print(json.dumps(f"PyTorch {torch.__version__}"), file=answers)
+    for line in sys.stdin:
+        message = json.loads(line)
+        what = message.pop("what")
+        if what == "stop":
+            return
+        try:
+            answer = REQUESTS[what](**message)
+        except Exception as problem:
+            answer = {"error": str(problem).replace("\n", " ")}
+        print(json.dumps(answer), file=answers)
+
+
+if __name__ == "__main__":
+    to_runner = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print goes to standard error
+    serve(to_runner)

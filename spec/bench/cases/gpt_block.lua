@@ -1,6 +1,5 @@
 --- One training step of a causal transformer block (width 256, 4 heads, 128 tokens, batch 16).
 return {
-  count = 10,
   setup = function(pg)
     local nn = pg.nn
     pg.manual_seed(1)

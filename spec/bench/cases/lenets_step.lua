@@ -1,6 +1,5 @@
 --- One training step of LeNets++ (six 5x5 convolutions, PReLU), batch 128, float32.
 return {
-  count = 1,
   flop = 62e9,
   setup = function(pg)
     local nn = pg.nn

@@ -1,6 +1,5 @@
 --- One training step of an LSTM 128 -> 256 over 64 steps of a batch of 32, float32.
 return {
-  count = 10,
   setup = function(pg)
     pg.manual_seed(1)
     local net = pg.nn.LSTM(128, 256)

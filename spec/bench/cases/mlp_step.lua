@@ -1,6 +1,5 @@
 --- One training step of a 784-512-512-10 perceptron with Adam, batch 128, float32.
 return {
-  count = 20,
   setup = function(pg)
     local nn = pg.nn
     pg.manual_seed(1)

@@ -2,7 +2,6 @@
 local command = "build/perigee"
 
 return {
-  count = 5,
   setup = function()
     return function() assert(os.execute(command .. " -e 'print(1)' >/dev/null")) end
   end,

@@ -1,6 +1,5 @@
 --- One training step of a 4-16-3 perceptron, batch 16: what a step costs beside arithmetic.
 return {
-  count = 2000,
   setup = function(pg)
     local nn = pg.nn
     pg.manual_seed(1)
