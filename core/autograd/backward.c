@@ -68,6 +68,7 @@ typedef struct engine {
   int ninput; /* pg_grad: where to deliver */
   pg_tensor *const *input;
   pg_tensor **result;
+  uint64_t floor; /* pg_grad: the oldest node of an input, beyond which nothing is asked; or 0 */
   waiting *wait;
   int nwait, wait_room;
 } engine;
@@ -364,12 +365,13 @@ static pg_status run(engine *e) {
   pg_status s = PG_OK;
   while (e->count) {
     pg_node *n = heap_pop(e);
-    for (int j = 0; j < n->nout && n->hooks && s == PG_OK; j++)
+    const bool past = n->sequence <= e->floor;
+    for (int j = 0; j < n->nout && n->hooks && n->sequence >= e->floor && s == PG_OK; j++)
       s = pg__hooks_run(ctx, n->hooks, j, &n->grad[j]);
     if (s == PG_OK && e->input) s = catch_results(e, n);
-    if (s == PG_OK) s = run_node(e, n);
+    if (s == PG_OK && !past) s = run_node(e, n);
     for (int j = 0; j < PG_MAX_OUT; j++) drop_tensor(&n->grad[j]);
-    if (s == PG_OK && !e->retain) {
+    if (s == PG_OK && !e->retain && !past) {
       n->used = true;
       drop_saved(n);
       drop_edges(n);
@@ -444,6 +446,12 @@ pg_status pg_grad(pg_ctx *ctx, int nroot, pg_tensor *const *root, pg_tensor *con
               .ninput = ninput,
               .input = input,
               .result = result};
+  for (int i = 0; i < ninput; i++) { /* where no input is a leaf, what is older gives nothing */
+    const pg_node *n = input[i]->node;
+    if (n && (i == 0 || n->sequence < e.floor)) e.floor = n->sequence;
+    if (!n) e.floor = 0;
+    if (!n) break;
+  }
   pg_status s = start(&e, nroot, root, grad);
   if (s != PG_OK)
     for (int i = 0; i < ninput; i++) drop_tensor(&result[i]);

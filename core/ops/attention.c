@@ -503,7 +503,15 @@ static pg_status composed(pg_call *c) {
         for (int64_t j = 0; j < square[1]; j++) ((bool *)pg_data(seen))[i * square[1] + j] = j <= i;
     x = PG_STEP(&k, "where", "ttt", seen, x, low);
   }
-  pg_tensor *w = PG_STEP(&k, "softmax", "ti", x, last), *used = w;
+  pg_tensor *blind = NULL; /* queries that may see nothing: weights of 0 */
+  if (m) {
+    pg_tensor *top = PG_STEP(&k, "amax", "tlb", PG_STEP(&k, "detach", "t", x), 1, &last, 1);
+    blind = PG_STEP(&k, "eq", "tt", top, low);
+    x = PG_STEP(&k, "where", "ttt", blind, pg_chain_number(&k, 0), x);
+  }
+  pg_tensor *w = PG_STEP(&k, "softmax", "ti", x, last);
+  if (blind) w = PG_STEP(&k, "where", "ttt", blind, pg_chain_number(&k, 0), w);
+  pg_tensor *used = w;
   pg_tensor *gw = PG_STEP(&k, "matmul", "tt", g, turned(&k, v));
   if (c->keep[1] && k.status == PG_OK) {
     d = pg_chain_push(&k, pg_tensor_new(c->ctx, (pg_dtype)g->dtype, (int)nd, shape, &k.made));

@@ -370,13 +370,14 @@ static pg_status pow_scalar_backward(pg_call *c, double v) {
 }
 static pg_status pow_backward(pg_call *c) {
   pg_tensor *a = c->in[0], *b = c->in[1];
-  if (b->nd == 0) PG_TRY(pow_scalar_backward(c, pg_item_f64(b)));
+  bool number = b->nd == 0 && !(c->recording && c->need[1]); /* no second gradient goes to it */
+  if (number) PG_TRY(pow_scalar_backward(c, pg_item_f64(b)));
   if (c->recording) {
-    if (b->nd) PG_TRY(pg_formula(c, 0, "where(eq(b, 0), 0, g * (b * pow(a, b - 1)))", 0, 0));
+    if (!number) PG_TRY(pg_formula(c, 0, "where(eq(b, 0), 0, g * (b * pow(a, b - 1)))", 0, 0));
     return pg_formula(c, 1, "g * where(logical_and(eq(a, 0), ge(b, 0)), 0, pow(a, b) * log(a))", 0,
                       0);
   }
-  if (b->nd) PG_TRY(fused(c, 0, 40, pow_base_grad, a, b, NULL));
+  if (!number) PG_TRY(fused(c, 0, 40, pow_base_grad, a, b, NULL));
   return fused(c, 1, 50, pow_exponent_grad, a, b, NULL);
 }
 

@@ -4,11 +4,12 @@
 #include <math.h>
 #include <string.h>
 
-#include "autograd/op.h"
+#include "autograd/node.h"
 #include "base/par.h"
 #include "kernels/blas.h"
 #include "kernels/pack.h"
 #include "kernels/vmath.h"
+#include "ops/chain.h"
 
 /* Places of the tensor parameters; only the LSTM has C0. */
 enum { X, W_IH, W_HH, B_IH, B_HH, H0, C0 };
@@ -514,10 +515,112 @@ static void weight_gradients(pg_call *c, const run *r) {
   if (r->kind == GRU) bias_part(r, dst + apart * size, 3 * r->h, r->h);
 }
 
+/* --- the same from ops: for gradients that are differentiated again ----------------------------
+ */
+
+static pg_tensor *gate(pg_chain *q, const char *fn, pg_tensor *sums, int64_t i, int64_t h) {
+  pg_tensor *some = PG_STEP(q, "narrow", "tiii", sums, (int64_t)2, i * h + 1, h);
+  return fn ? PG_STEP(q, fn, "t", some) : some;
+}
+
+/* state[0] = h and for the LSTM state[1] = c after a step; a: W x + b of the step. */
+static pg_status step_of_ops(pg_call *c, kind k, pg_tensor *const *in, pg_tensor *a,
+                             pg_tensor **state) {
+  pg_chain q = {.ctx = c->ctx};
+  const int64_t h = c->meta[W_HH].shape[1];
+  pg_tensor *b = PG_STEP(&q, "linear", "ttt", state[0], in[W_HH], in[B_HH]);
+  pg_tensor *after[2] = {NULL, NULL};
+  if (k == GRU) {
+    pg_tensor *u = gate(&q, NULL, b, 2, h);
+    pg_tensor *gates =
+        PG_STEP(&q, "add", "tt", gate(&q, NULL, a, 0, 2 * h), gate(&q, NULL, b, 0, 2 * h));
+    pg_tensor *r = gate(&q, "sigmoid", gates, 0, h), *z = gate(&q, "sigmoid", gates, 1, h);
+    pg_tensor *v =
+        PG_STEP(&q, "add", "tt", gate(&q, NULL, a, 2, h), PG_STEP(&q, "mul", "tt", r, u));
+    v = PG_STEP(&q, "tanh", "t", v);
+    pg_tensor *kept = PG_STEP(&q, "mul", "tt", z, PG_STEP(&q, "sub", "tt", state[0], v));
+    after[0] = PG_STEP(&q, "add", "tt", v, kept);
+  } else {
+    pg_tensor *sums = PG_STEP(&q, "add", "tt", a, b);
+    if (k == LSTM) {
+      pg_tensor *i = gate(&q, "sigmoid", sums, 0, h), *f = gate(&q, "sigmoid", sums, 1, h);
+      pg_tensor *g = gate(&q, "tanh", sums, 2, h), *o = gate(&q, "sigmoid", sums, 3, h);
+      pg_tensor *kept = PG_STEP(&q, "mul", "tt", f, state[1]);
+      after[1] = PG_STEP(&q, "add", "tt", kept, PG_STEP(&q, "mul", "tt", i, g));
+      after[0] = PG_STEP(&q, "mul", "tt", o, PG_STEP(&q, "tanh", "t", after[1]));
+    } else {
+      after[0] = PG_STEP(&q, k == RELU ? "relu" : "tanh", "t", sums);
+    }
+  }
+  for (int j = 0; j < 2 && q.status == PG_OK; j++) {
+    pg_tensor *old = state[j];
+    state[j] = pg_tensor_ref(after[j]);
+    pg_tensor_unref(old);
+  }
+  return pg_chain_end(&q);
+}
+
+/* Runs the sequence from in, and puts every output that has a gradient beside that: owned. */
+static pg_status run_of_ops(pg_call *c, kind k, pg_tensor *const *in, pg_tensor **state, int *n,
+                            pg_tensor **root, pg_tensor **grad) {
+  pg_tensor *sums = NULL, *a = NULL;
+  const int64_t steps = c->meta[X].shape[0];
+  pg_status s = pg_do(c->ctx, &sums, "linear", "ttt", in[X], in[W_IH], in[B_IH]);
+  for (int64_t i = 0; i < steps && s == PG_OK; i++) {
+    const int64_t at = c->arg[0].i ? steps - i : i + 1;
+    s = pg_do(c->ctx, &a, "select", "tii", sums, (int64_t)1, at);
+    if (s == PG_OK) s = step_of_ops(c, k, in, a, state);
+    pg_tensor_unref(a);
+    a = NULL;
+    if (s != PG_OK || !c->gout[0]) continue;
+    s = pg_do(c->ctx, &grad[*n], "select", "tii", c->gout[0], (int64_t)1, at);
+    if (s == PG_OK) root[(*n)++] = pg_tensor_ref(state[0]);
+  }
+  for (int j = 1; j < c->nout && s == PG_OK; j++) {
+    if (!c->gout[j]) continue;
+    grad[*n] = pg_tensor_ref(c->gout[j]);
+    root[(*n)++] = pg_tensor_ref(state[j - 1]);
+  }
+  pg_tensor_unref(sums);
+  return s;
+}
+
+/* The gradient of the run from ops at views of the inputs, through which it flows on. */
+static pg_status backward_of_ops(pg_call *c, kind k) {
+  pg_tensor *in[PG_MAX_IN] = {0}, *state[2] = {NULL, NULL}, *from[PG_MAX_IN], *to[PG_MAX_IN];
+  pg_tensor **root = NULL;
+  const int64_t most = c->meta[X].shape[0] + PG_MAX_OUT;
+  const size_t bytes = 2 * (size_t)most * sizeof *root;
+  const pg_meta *x = &c->meta[X];
+  int place[PG_MAX_IN], n = 0, count = 0;
+  pg_status s = pg_alloc(c->ctx, bytes, (void **)&root);
+  if (s != PG_OK) return s;
+  memset(root, 0, bytes);
+  for (int i = 0; i < c->nin && s == PG_OK; i++) {
+    if (!c->in[i]) continue;
+    s = pg_do(c->ctx, &in[i], "view", "tl", c->in[i], (int)c->in[i]->nd, c->in[i]->shape);
+    if (!c->need[i] || s != PG_OK) continue;
+    place[count] = i;
+    from[count++] = in[i];
+  }
+  for (int j = 0; j < (k == LSTM ? 2 : 1) && s == PG_OK; j++) {
+    if (in[H0 + j]) state[j] = pg_tensor_ref(in[H0 + j]);
+    else
+      s = pg_do(c->ctx, &state[j], "zeros", "li", 2,
+                (int64_t[]){x->shape[1], c->meta[W_HH].shape[1]}, (int64_t)x->dtype);
+  }
+  if (s == PG_OK) s = run_of_ops(c, k, in, state, &n, root, root + most);
+  if (s == PG_OK) s = pg_grad(c->ctx, n, root, root + most, count, from, true, true, to);
+  for (int i = 0; i < count && s == PG_OK; i++) c->gin[place[i]] = to[i];
+  drop_all((int)(2 * most), root);
+  pg_free(c->ctx, root, bytes);
+  drop_all(2, state);
+  drop_all(PG_MAX_IN, in);
+  return s;
+}
+
 static pg_status backward(pg_call *c, kind k) {
-  if (c->recording)
-    return pg_fail(c->ctx, PG_EUNSUPPORTED,
-                   "its gradient cannot be differentiated again (create_graph)");
+  if (c->recording) return backward_of_ops(c, k);
   pg_tensor *in[PG_MAX_IN] = {0}, *g[PG_MAX_OUT] = {0}, *da = NULL;
   run r;
   fill_run(c, k, &r);
@@ -582,7 +685,9 @@ static pg_status backward_rnn(pg_call *c) { return backward(c, rnn_kind(c)); }
 #define WEIGHTS                                                                                \
   PG_T("input"), PG_T("weight_ih"), PG_T("weight_hh"), PG_TOPT("bias_ih"), PG_TOPT("bias_hh"), \
       PG_TOPT("h0")
-#define SAVES PG_SAVE_IN(X) | PG_SAVE_IN(W_IH) | PG_SAVE_IN(W_HH) | PG_SAVE_IN(H0) | PG_SAVE_OUT(0)
+#define SAVES                                                                                 \
+  PG_SAVE_IN(X) | PG_SAVE_IN(W_IH) | PG_SAVE_IN(W_HH) | PG_SAVE_IN(B_IH) | PG_SAVE_IN(B_HH) | \
+      PG_SAVE_IN(H0) | PG_SAVE_OUT(0)
 
 const pg_op PG_AT(pg_ops_rnn)[] = {
     {"lstm_layer",

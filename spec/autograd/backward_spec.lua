@@ -152,4 +152,18 @@ describe("grad", function()
     H.same(g, {12, 27})
     H.same(core.grad(g:sum(), {x})[1], {12, 18})
   end)
+  it("runs nothing older than its inputs where none of them is a leaf", function()
+    local x = leaf {2, 3}
+    local old = x * x
+    local ran = 0
+    core.hook(old, function() ran = ran + 1 end)
+    local a, b = old * 1, old * 2
+    local g = core.grad((a * b):sum(), {a, b})
+    H.same(g[1], {8, 18})
+    H.same(g[2], {4, 9})
+    assert.equal(0, ran)
+    local c = old * 1
+    core.grad((c + old):sum(), {c, x})
+    assert.equal(1, ran)
+  end)
 end)

@@ -289,6 +289,19 @@ local function gradcheck(fn, args, opt, level)
   end
 end
 
+-- Inputs as a packed list, and the table of terms behind them or an empty one.
+local function split(...)
+  local args = table.pack(...)
+  local last = args[args.n]
+  if type(last) ~= "table" or getmetatable(last)
+      or not (last.eps or last.rtol or last.atol or last.fixed) then
+    return args, {}
+  end
+  args[args.n] = nil
+  args.n = args.n - 1
+  return args, last
+end
+
 --- Fails unless fn's gradients agree with central differences in float64 (step 1e-6, relative error
 -- 1e-6). Outputs are projected on fixed random directions; several outputs are checked one by one
 -- and together.
@@ -296,22 +309,17 @@ end
 -- @param ... inputs; every float64 tensor among them is differentiated; a last table with eps,
 --   rtol, atol, fixed (list of inputs that are not differentiated) sets the terms
 function M.gradcheck(fn, ...)
-  local args, opt = table.pack(...), {}
-  local last = args[args.n]
-  if type(last) == "table" and not getmetatable(last)
-      and (last.eps or last.rtol or last.atol or last.fixed) then
-    opt = last
-    args[args.n] = nil
-    args.n = args.n - 1
-  end
+  local args, opt = split(...)
   gradcheck(fn, args, opt, 2)
 end
 
 --- Fails unless the gradients of fn's gradients agree with central differences. Passes where fn is
 -- linear, so that they are zero.
 -- @param fn function of the inputs that returns tensors
--- @param ... inputs; every float64 tensor among them is differentiated
+-- @param ... inputs; every float64 tensor among them is differentiated; a last table sets terms as
+--   for gradcheck
 function M.gradgradcheck(fn, ...)
+  local args, opt = split(...)
   local function gradients(...)
     local leaf_of, leaves = {}, {n = 0}
     local given = V.replace(table.pack(...), function(t)
@@ -337,7 +345,8 @@ function M.gradgradcheck(fn, ...)
     end
     return table.unpack(grads, 1, grads.n)
   end
-  gradcheck(gradients, table.pack(...), {linear = true}, 2)
+  opt.linear = true
+  gradcheck(gradients, args, opt, 2)
 end
 
 return M

@@ -187,7 +187,8 @@ end
 -- @param spec table:
 --   args(t) -> list of arguments as a script gives them (required; n = where nil is among them)
 --   fn: what to call instead of core.ops[name]
---   more: list of further args functions for gradcheck and strided
+--   more: list of further args functions for gradcheck, strided and, up to 100 numbers, second
+--     gradients
 --   large(t): arguments big enough to be split over threads (default: args)
 --   empty(t): arguments with an empty tensor; false where there is no such thing; {f, shape} checks
 --   wrong_shape, wrong_dtype = {f, pattern} or a list of them: messages name the op and match
@@ -209,20 +210,33 @@ function M.op(name, spec)
     end)
     if not fn then return end
 
+    -- Arguments of case k, the terms of comparison behind them.
+    local function with_terms(make, k)
+      local args = arguments(make, "float64", k)
+      local fixed = {}
+      for t in pairs(positions(spec.fixed, args)) do fixed[#fixed + 1] = t end
+      local terms = {fixed = fixed, eps = spec.eps, rtol = spec.rtol, atol = spec.atol}
+      args.n = args.n + 1
+      args[args.n] = terms
+      return args, terms
+    end
+
     if grad then
       it("has the gradient of its central differences", function()
         for k, make in ipairs(cases) do
-          local args = arguments(make, "float64", k)
-          local fixed = {}
-          for t in pairs(positions(spec.fixed, args)) do fixed[#fixed + 1] = t end
-          args[args.n + 1] = {fixed = fixed, eps = spec.eps, rtol = spec.rtol, atol = spec.atol}
-          C.gradcheck(fn, table.unpack(args, 1, args.n + 1))
+          local args = with_terms(make, k)
+          C.gradcheck(fn, table.unpack(args, 1, args.n))
         end
       end)
       if spec.smooth ~= false then
         it("has second gradients", function()
-          local args = arguments(spec.args, "float64")
-          C.gradgradcheck(fn, table.unpack(args, 1, args.n))
+          for k, make in ipairs(cases) do
+            local args, terms = with_terms(make, k)
+            terms.eps = spec.eps or 1e-5
+            local count = 0
+            for _, t in ipairs(V.tensors(args)) do count = count + #V.values(t) end
+            if k == 1 or count <= 100 then C.gradgradcheck(fn, table.unpack(args, 1, args.n)) end
+          end
         end)
       end
     end

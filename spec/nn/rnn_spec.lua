@@ -72,6 +72,28 @@ describe("recurrent layers", function()
     H.same(h:detach(), y:detach()[3], 1e-6)
   end)
 
+  it("have second gradients, through layers, directions and states", function()
+    for _, class in ipairs {"RNN", "GRU", "LSTM"} do
+      local lstm = class == "LSTM"
+      local function check(options, count, ...)
+        local net = nn[class](2, 3, options):to "float64"
+        H.gradgradcheck(function(x, h, c)
+          local y, state = net(x, c and {h, c} or h)
+          if lstm then return y, state[1], state[2] end
+          return y, state
+        end, H.t64.randn(...), H.t64.randn(count, 2, 3), lstm and H.t64.randn(count, 2, 3) or nil)
+      end
+      check({num_layers = 2, bidirectional = true, dropout = 0}, 4, 3, 2, 2)
+      check({batch_first = true}, 1, 2, 3, 2)
+      local cell = nn[class .. "Cell"](2, 3):to "float64"
+      H.gradgradcheck(function(x, h, c, weight)
+        cell:replace_tensor("param", "weight_hh", weight)
+        return cell(x, lstm and {h, c} or h)
+      end, H.t64.randn(2, 2), H.t64.randn(2, 3), H.t64.randn(2, 3),
+        cell.weight_hh:detach():clone())
+    end
+  end)
+
   it("refuse what cannot be", function()
     H.raises(function() nn.LSTM(3) end, {"nn.LSTM", "'hidden_size' is missing"})
     H.raises(function() nn.LSTM(3, 0) end, "'hidden_size': expected at least 1, got 0")

@@ -88,6 +88,16 @@ it("scaled_dot_product_attention gives zeros where nothing may be seen", functio
   assert.is_true(ops.isfinite(q.grad):all():item())
 end)
 
+it("scaled_dot_product_attention has second gradients where a query may see nothing", function()
+  local bool = core.tensor {{true, false, false}, {false, false, false}, {true, true, true}}
+  local added = ops.zeros({3, 3}, {dtype = "float64"})
+  added[2] = -math.huge
+  for _, mask in ipairs {bool, added} do
+    H.gradgradcheck(function(q, k, v) return attention(q, k, v, mask) end,
+      H.t64.randn(3, 2), H.t64.randn(3, 2), H.t64.randn(3, 2))
+  end
+end)
+
 it("scaled_dot_product_attention passes NaN on, within a row only", function()
   local q, k = H.randn(3, 4), H.randn(5, 4)
   q[{2, 1}] = 0 / 0

@@ -28,7 +28,6 @@ for name, gates in pairs(GATES) do
       function(t) return arguments(t, 1, 1, 2, 3, true) end,
       name == "rnn_layer" and function(t) return arguments(t, 3, 2, 2, 3, true, true, "relu") end
         or nil},
-    smooth = false,
     threads = false,
     large = function(t) return arguments(t, 5, 70, 9, 19, true) end,
     empty = {function(t) return arguments(t, 3, 0, 4, 2, true) end, {3, 0, 2}},
@@ -61,11 +60,54 @@ for name, gates in pairs(GATES) do
       H.same(ops[name](table.unpack(args, 1, args.n)), y:narrow(2, at, 1), 1e-5)
     end
   end)
-  it(name .. " does not differentiate its gradient", function()
-    local args = arguments({randn = H.randn}, 2, 1, 2, 2, false)
-    args[1].requires_grad = true
-    local y = ops[name](table.unpack(args, 1, args.n))
-    H.raises(function() core.backward(y:sum(), nil, {create_graph = true}) end,
-      {name, "cannot be differentiated again"})
+
+  -- The gradients of every output towards every input, and the outputs.
+  local function gradients(make, create)
+    local args = make(H.generator("float64", 5))
+    local leaves = {}
+    for i = 1, args.n do
+      if core.is_tensor(args[i]) then
+        args[i].requires_grad = true
+        leaves[#leaves + 1] = args[i]
+      end
+    end
+    local results = table.pack(ops[name](table.unpack(args, 1, args.n)))
+    local total
+    for j, y in ipairs(results) do
+      local term = (y * ops.cos(y:detach() * j)):sum()
+      total = total and total + term or term
+    end
+    return core.grad({total}, leaves, {create_graph = create})
+  end
+
+  it(name .. " has the same gradient from ops, for the second one", function()
+    for _, reverse in ipairs {false, true} do
+      local function make(t) return arguments(t, 5, 9, 3, 7, true, reverse) end
+      local fused, recorded = gradients(make, false), gradients(make, true)
+      for i, g in ipairs(fused) do
+        assert.is_true(recorded[i].requires_grad)
+        H.same(recorded[i]:detach(), g, 1e-12)
+      end
+    end
+  end)
+
+  it(name .. " survives every failing allocation of the second gradient", function()
+    local function make(t) return arguments(t, 2, 2, 3, 2, true) end
+    gradients(make, true)
+    collectgarbage()
+    collectgarbage()
+    local before, n, ok, message = core.memory().live, 0
+    repeat
+      n = n + 1
+      core.fail_after(n)
+      ok, message = pcall(gradients, make, true)
+      core.fail_after(-1)
+      if not ok then assert.matches("out of memory", message) end
+    until ok
+    message = nil
+    collectgarbage()
+    collectgarbage()
+    assert.equal(before, core.memory().live, message)
+    assert.is_true(n > 100)
   end)
 end
