@@ -2,7 +2,7 @@
  * Spec: spec/autograd/apply_spec.lua. */
 #include <string.h>
 
-#include "autograd/node.h"
+#include "autograd/profile.h"
 #include "autograd/registry.h"
 
 static int tensor_params(const pg_op *op) {
@@ -250,6 +250,7 @@ pg_status pg__record(pg_call *c, pg_tensor *before) {
   memcpy(n->keep, c->keep, sizeof n->keep);
   memset(c->keep, 0, sizeof c->keep);
   n->sequence = ++ctx->sequence;
+  if (ctx->profile) pg__profile_made(ctx->profile, n);
   ctx->node_unref = pg_node_unref;
   for (int j = 0; j < c->nout; j++) {
     pg_tensor *t = c->out[j];
@@ -323,7 +324,7 @@ static pg_status run(pg_call *c, pg_tensor **owned) {
   return flow ? pg__record(c, NULL) : PG_OK;
 }
 
-pg_status pg_apply(pg_call *c) {
+static pg_status apply(pg_call *c) {
   pg_ctx *ctx = c->ctx;
   const char *doing = ctx->doing;
   ctx->doing = c->op->name;
@@ -347,6 +348,26 @@ pg_status pg_apply(pg_call *c) {
     }
   ctx->doing = doing;
   return s;
+}
+
+static pg_status apply_profiled(pg_call *c) {
+  pg_profile *p = c->ctx->profile;
+  for (int i = 0; i < c->nin; i++) {
+    if (!c->in[i] || c->in[i]->storage->device != PG_META) continue;
+    int64_t before = c->ctx->macs;
+    pg_status s = apply(c);
+    pg__profile_shapes_only(p, c->ctx->macs - before);
+    return s;
+  }
+  int event = pg_profile_enter(p, PG_EVENT_OP, c->op->name, NULL);
+  pg_status s = apply(c);
+  pg__profile_call(p, event, c);
+  pg_profile_leave(p, event);
+  return s;
+}
+
+pg_status pg_apply(pg_call *c) {
+  return __builtin_expect(c->ctx->profile != NULL, 0) ? apply_profiled(c) : apply(c);
 }
 
 /* Number of `word` among choices "a|b|c", or -1. */

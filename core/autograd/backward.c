@@ -3,7 +3,7 @@
  * spec/autograd/backward_spec.lua. */
 #include <string.h>
 
-#include "autograd/node.h"
+#include "autograd/profile.h"
 
 /* --- freeing
  * ---------------------------------------------------------------------------------------------- */
@@ -348,6 +348,14 @@ done:
   return s;
 }
 
+static pg_status run_profiled(engine *e, pg_node *n) {
+  pg_profile *p = e->ctx->profile;
+  int event = pg__profile_node(p, n);
+  pg_status s = run_node(e, n);
+  if (e->ctx->profile == p) pg_profile_leave(p, event); /* a hook may have ended it */
+  return s;
+}
+
 /* Results for inputs that are not leaves are caught when their node's gradients are complete. */
 static pg_status catch_results(engine *e, pg_node *n) {
   for (int i = 0; i < e->ninput; i++) {
@@ -369,7 +377,7 @@ static pg_status run(engine *e) {
     for (int j = 0; j < n->nout && n->hooks && n->sequence >= e->floor && s == PG_OK; j++)
       s = pg__hooks_run(ctx, n->hooks, j, &n->grad[j]);
     if (s == PG_OK && e->input) s = catch_results(e, n);
-    if (s == PG_OK && !past) s = run_node(e, n);
+    if (s == PG_OK && !past) s = ctx->profile ? run_profiled(e, n) : run_node(e, n);
     for (int j = 0; j < PG_MAX_OUT; j++) drop_tensor(&n->grad[j]);
     if (s == PG_OK && !e->retain && !past) {
       n->used = true;
@@ -412,6 +420,8 @@ static pg_status seed(engine *e, pg_tensor *root, pg_tensor *grad) {
 
 static pg_status start(engine *e, int nroot, pg_tensor *const *root, pg_tensor *const *grad) {
   const char *doing = e->ctx->doing;
+  pg_profile *p = e->ctx->profile;
+  int event = p ? pg_profile_enter(p, PG_EVENT_ENGINE, "backward", NULL) : -1;
   e->ctx->doing = "backward";
   pg_status s = PG_OK;
   for (int i = 0; i < nroot && s == PG_OK; i++) s = seed(e, root[i], grad ? grad[i] : NULL);
@@ -423,6 +433,7 @@ static pg_status start(engine *e, int nroot, pg_tensor *const *root, pg_tensor *
     }
   }
   pg_status r = run(e);
+  if (event >= 0 && e->ctx->profile == p) pg_profile_leave(p, event);
   e->ctx->doing = doing;
   return s != PG_OK ? s : r;
 }

@@ -31,6 +31,7 @@ struct pg_ctx {
   void (*node_unref)(pg_node *);        /* set by autograd when it records its first node */
   void (*hooks_drop)(void *hooks);      /* set by autograd when it takes its first hook */
   int64_t macs;                         /* multiply-adds of products so far */
+  struct pg_profile *profile;           /* gathers what ops do; NULL: none, as mostly */
   bool anomaly;                         /* ops and gradients stop at the first NaN they make */
   void *slot[PG_NSLOTS];                /* what higher floors keep in ctx, each made at first use */
   void (*slot_free[PG_NSLOTS])(void *); /* called by pg_ctx_free */

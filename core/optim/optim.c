@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "autograd/profile.h"
 #include "base/par.h"
 
 enum { NSCALAR = 4, CHUNK = 16384 };
@@ -251,7 +252,7 @@ static void run_pieces(void *arg, int64_t begin, int64_t end) {
   }
 }
 
-pg_status pg_optim_step(pg_optim *o) {
+static pg_status step(pg_optim *o) {
   int64_t total;
   pg_status s = prepare(o, &total);
   if (s == PG_OK) {
@@ -273,7 +274,32 @@ pg_status pg_optim_step(pg_optim *o) {
   return s;
 }
 
+/* Elements that a step moves, the states among them, in bytes. */
+static int64_t bytes_moved(const pg_optim *o) {
+  int64_t bytes = 0;
+  for (int i = 0; i < o->nparam; i++) {
+    const param *p = &o->param[i];
+    if (!p->t->grad) continue;
+    int64_t walks = 3;
+    for (int k = 0; k < PG_MAX_STATE; k++) walks += p->state[k] ? 2 : 0;
+    bytes += walks * pg_numel(p->t) * (int64_t)pg_dtype_size((pg_dtype)p->t->dtype);
+  }
+  return bytes;
+}
+
+pg_status pg_optim_step(pg_optim *o) {
+  pg_profile *profile = o->ctx->profile;
+  if (!profile) return step(o);
+  int event = pg_profile_enter(profile, PG_EVENT_STEP, o->rule->name, NULL);
+  pg_status s = step(o);
+  pg_profile_add(profile, event, 0, bytes_moved(o));
+  pg_profile_leave(profile, event);
+  return s;
+}
+
 void pg_optim_zero_grad(pg_optim *o, bool set_to_none) {
+  pg_profile *profile = o->ctx->profile;
+  int event = profile ? pg_profile_enter(profile, PG_EVENT_ZERO_GRAD, o->rule->name, NULL) : -1;
   for (int i = 0; i < o->nparam; i++) {
     pg_tensor *t = o->param[i].t;
     if (!t->grad) continue;
@@ -285,4 +311,5 @@ void pg_optim_zero_grad(pg_optim *o, bool set_to_none) {
     }
   }
   o->ctx->steps++;
+  if (event >= 0) pg_profile_leave(profile, event);
 }

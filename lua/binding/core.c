@@ -231,6 +231,7 @@ __attribute__((visibility("default"))) int luaopen_perigee_core(lua_State *L) {
   pgl_open_optim(L);
   pgl_open_io(L);
   pgl_open_data(L);
+  pgl_open_profile(L);
   lua_pushvalue(L, -1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &module_key);
   return 1;

@@ -96,6 +96,7 @@ void pgl_open_layer(lua_State *L);
 void pgl_open_optim(lua_State *L);
 void pgl_open_io(lua_State *L);
 void pgl_open_data(lua_State *L);
+void pgl_open_profile(lua_State *L);
 
 /* scope.c */
 void pgl_scope_add(pgl_state *st, pgl_box *b);

@@ -55,6 +55,7 @@ local ROOMS = {
   io = "perigee.io",
   cli = "perigee.cli",
   linalg = "perigee.linalg",
+  profiler = "perigee.profiler",
 }
 
 local FROM_IO = {save = true, load = true}

@@ -234,12 +234,25 @@ local function call_hooked(self, ...)
   return table.unpack(results, 1, results.n)
 end
 
+local observer   -- what the profiler wants called at the start of every module's run, or nil
+
+--- observe(fn): fn(module) is called before a module runs; what it returns is closed afterwards.
+-- observe(nil) ends that.
+function M.observe(fn) observer = fn end
+
+local function call_observed(self, ...)
+  local _ <close> = observer(self)
+  if rawget(self, "_hooked") then return call_hooked(self, ...) end
+  return self:forward(...)
+end
+
 --- Runs forward; with symbolic tensors it records a node of a graph instead.
 function Module:__call(...)
   if any_table(...) then
     graph = graph or require "perigee.nn.graph"
     if graph.any_symbolic(...) then return graph.apply(self, ...) end
   end
+  if observer then return call_observed(self, ...) end
   if rawget(self, "_hooked") then return call_hooked(self, ...) end
   return self:forward(...)
 end
