@@ -271,9 +271,6 @@ static pg_status infer_interpolate(pg_call *c) {
                    : dims[mode] == 5 ? "5"
                                      : "3 to 5",
                    pg_shape_str(x).s);
-  if (mode == M_AREA && x->nd == 5)
-    return pg_fail(c->ctx, PG_EUNSUPPORTED, "mode 'area' takes 3 or 4 dims, got %s",
-                   pg_shape_str(x).s);
   bool scaled = c->arg[FACTOR].set || c->arg[FACTOR_1].set;
   if (c->arg[TO].set == scaled)
     return pg_fail(c->ctx, PG_EARG, "expected either size or scale_factor, got %s",
@@ -299,9 +296,11 @@ static pg_status forward_interpolate(pg_call *c) {
   pg_tensor *x = c->in[0];
   int64_t size[3], mode = c->arg[MODE].i;
   PG_TRY(target_sizes(c, size));
-  if (mode == M_AREA)
-    return pg_do(c->ctx, &c->out[0], x->nd == 3 ? "adaptive_avg_pool1d" : "adaptive_avg_pool2d",
-                 "tl", x, x->nd - 2, size);
+  if (mode == M_AREA) {
+    static const char *const pools[] = {"adaptive_avg_pool1d", "adaptive_avg_pool2d",
+                                        "adaptive_avg_pool3d"};
+    return pg_do(c->ctx, &c->out[0], pools[x->nd - 3], "tl", x, x->nd - 2, size);
+  }
   static const int rules[] = {NEAREST, LINEAR, LINEAR, CUBIC, LINEAR, NEAREST, NEAREST_EXACT};
   bool recompute = c->arg[RECOMPUTE].set && c->arg[RECOMPUTE].i;
   bool align = c->arg[CORNERS].set && c->arg[CORNERS].i;

@@ -1,5 +1,5 @@
-/* max_unpool1d, max_unpool2d: maxima back where max_pool with return_indices found them. Relies on
- * composed.h. Spec: spec/ops/unpool_spec.lua. */
+/* max_unpool1d .. max_unpool3d: maxima back where max_pool with return_indices found them.
+ * Relies on composed.h. Spec: spec/ops/unpool_spec.lua. */
 #include <string.h>
 
 #include "ops/composed.h"
@@ -10,7 +10,7 @@
 /* Pixels of the result. */
 static pg_status unpooled(pg_call *c, int sp, int64_t *size) {
   const pg_tensor *x = c->in[0];
-  int64_t kernel[2], stride[2], pad[2];
+  int64_t kernel[3], stride[3], pad[3];
   PG_TRY(pg_arg_ints(c, 0, sp, 1, kernel));
   memcpy(stride, kernel, sizeof kernel);
   if (c->arg[1].set) PG_TRY(pg_arg_ints(c, 1, sp, 1, stride));
@@ -34,7 +34,7 @@ static pg_status unpooled(pg_call *c, int sp, int64_t *size) {
 
 static pg_status check_unpool(pg_call *c, int sp) {
   const pg_tensor *x = c->in[0];
-  int64_t size[2];
+  int64_t size[3];
   PG_TRY(pg_want(c, 0, PG_M_REAL));
   PG_TRY(pg_want(c, 1, PG_M_INT));
   if (x->nd != sp + 1 && x->nd != sp + 2)
@@ -48,6 +48,7 @@ static pg_status check_unpool(pg_call *c, int sp) {
 
 static pg_status check_unpool1(pg_call *c) { return check_unpool(c, 1); }
 static pg_status check_unpool2(pg_call *c) { return check_unpool(c, 2); }
+static pg_status check_unpool3(pg_call *c) { return check_unpool(c, 3); }
 
 /* PG_EINDEX unless every index lies in 1..area. */
 static pg_status check_places(pg_call *c, int64_t area) {
@@ -66,7 +67,7 @@ static pg_status check_places(pg_call *c, int64_t area) {
 
 static pg_status run_unpool(pg_call *c, int sp) {
   const pg_tensor *x = c->in[0];
-  int64_t size[2], area = 1, taken = 1;
+  int64_t size[3], area = 1, taken = 1;
   PG_TRY(unpooled(c, sp, size));
   pg_chain k = {.ctx = c->ctx};
   int lead = x->nd - sp;
@@ -94,6 +95,7 @@ static pg_status run_unpool(pg_call *c, int sp) {
 
 static pg_status run_unpool1(pg_call *c) { return run_unpool(c, 1); }
 static pg_status run_unpool2(pg_call *c) { return run_unpool(c, 2); }
+static pg_status run_unpool3(pg_call *c) { return run_unpool(c, 3); }
 
 /* --- the table ----------------------------------------------------------------------------------
  */
@@ -111,4 +113,8 @@ const pg_op PG_AT(pg_ops_unpool)[] = {
                    "Each value at the place where max_pool2d with return_indices found it; zeros "
                    "elsewhere.",
                    PG_NN, check_unpool2, run_unpool2, UNPOOL_ARGS),
+    PG_COMPOSED_OP("max_unpool3d",
+                   "Each value at the place where max_pool3d with return_indices found it; zeros "
+                   "elsewhere.",
+                   PG_NN, check_unpool3, run_unpool3, UNPOOL_ARGS),
     {0}};

@@ -1,6 +1,6 @@
 -- Layers written in C: outputs, gradients and state against PyTorch in training and evaluation,
 -- what they print, first values, arguments, errors.
--- Relies on spec/fixtures/training/{layers,more_layers}.safetensors (spec/fixtures/training.py).
+-- Relies on spec/fixtures/training/*layers.safetensors (spec/fixtures/training.py).
 -- Sources: core/nn/layer.c, core/nn/layers/*.c, lua/binding/layer.c, lua/perigee/nn/layer.lua.
 
 local core = require "perigee.core"
@@ -62,6 +62,7 @@ end
 describe("layers", function()
   compare "layers"
   compare "more_layers"
+  compare "volume_layers"
 
   it("print as PyTorch's where they draw or round otherwise", function()
     for _, pair in ipairs {
@@ -85,6 +86,11 @@ describe("layers", function()
     local _, places = nn.AdaptiveMaxPool1d(1, true)(x[1][1])
     H.same(places, {{2}, {3}})
     assert.equal(1, select("#", nn.MaxPool2d(2)(x)))
+    local volumes = H.t.distinct(2, 3, 4, 4, 4)
+    local z, where = nn.MaxPool3d(2, {return_indices = true})(volumes)
+    local back = nn.MaxUnpool3d(2)(z, where)
+    H.same(nn.MaxPool3d(2)(back:abs()), z:abs())
+    assert.same({2, 3, 1, 1, 1}, (select(2, nn.AdaptiveMaxPool3d(1, true)(volumes))).shape)
   end)
 
   it("turn convolutions round to the size that is asked for", function()

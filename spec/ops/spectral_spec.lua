@@ -28,8 +28,8 @@ local function symmetric(fn)
 end
 
 H.op("linalg.qr", {
-  args = on {3, 3}, more = {on {4, 2}, on {2, 4}, on {2, 3, 2}, on({2, 3}, "complete")}, atol = 1e-7,
-  large = on {40, 8, 8}, empty = on {0, 3}, threads = false,
+  args = on {3, 3}, more = {on {4, 2}, on {2, 4}, on {2, 3, 2}, on({2, 3}, "complete")},
+  atol = 1e-7, large = on {40, 8, 8}, empty = on {0, 3}, threads = false,
   wrong_shape = {flat, {on({2, 2}, "full"), "'mode': expected one of reduced|complete|r"}},
   wrong_dtype = inexact,
 })

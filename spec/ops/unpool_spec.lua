@@ -31,6 +31,17 @@ H.op("max_unpool1d", {
   wrong_dtype = {function(t) return {t.int(1, 4, {1, 4}), t.int(1, 4, {1, 4}), 2} end,
     "'input': expected float32"},
 })
+H.op("max_unpool3d", {
+  args = function(t)
+    return {t.randn(1, 1, 1, 2, 2), H.make({1, 12, 30, 64}, "int64", {1, 1, 1, 2, 2}), {4, 2, 2}}
+  end,
+  empty = {function(t) return {t.randn(0, 1, 2, 2, 2), t.int(1, 2, {0, 1, 2, 2, 2}), 2} end,
+    {0, 1, 4, 4, 4}},
+  wrong_shape = {function(t) return {t.randn(4), t.int(1, 4, {4}), 2} end,
+    "'input': expected 4 or 5 dims, got %[4%]"},
+  wrong_dtype = {function(t) return {t.int(1, 4, {1, 1, 2, 2}), t.int(1, 4, {1, 1, 2, 2}), 2} end,
+    "'input': expected float32"},
+})
 
 describe("return_indices", function()
   it("gives places from 1 that max_unpool takes", function()

@@ -48,9 +48,12 @@ static pg_status build_batch(pg_layer *l) {
   return pg_layer_slot(l, TRACKED, PG_I64, 0, NULL);
 }
 
+/* The number in "BatchNorm2d". */
+static int dims_of_name(const pg_layer *l) { return l->def->name[strlen(l->def->name) - 2] - '0'; }
+
 /* Dims that x may have: those of "BatchNorm2d" and, where batched is false, one less. */
 static pg_status check_dims(pg_layer *l, const pg_tensor *x) {
-  int n = l->def->name[strlen(l->def->name) - 2] - '0';
+  int n = dims_of_name(l);
   bool instance = l->def->name[0] == 'I';
   int least = n == 1 || instance ? n + 1 : n + 2, most = n + 2;
   if (x->nd >= least && x->nd <= most) return PG_OK;
@@ -78,8 +81,21 @@ static pg_status forward_instance(pg_layer *l, int nin, pg_tensor *const *in, pg
   pg_tensor *const *s = l->slot;
   PG_TRY(check_dims(l, in[0]));
   bool instance = l->training || !s[MEAN];
-  return pg_do(l->ctx, out, "instance_norm", "tttttbff", in[0], s[MEAN], s[VAR], s[WEIGHT], s[BIAS],
-               instance, l->arg[MOMENTUM].f, l->arg[EPS].f);
+  const bool alone = in[0]->nd == dims_of_name(l) + 1; /* a sample without a batch */
+  pg_tensor *x = pg_tensor_ref(in[0]), *y = NULL;
+  pg_status status = PG_OK;
+  if (alone) {
+    pg_tensor_unref(x);
+    status = pg_do(l->ctx, &x, "unsqueeze", "ti", in[0], (int64_t)1);
+  }
+  if (status == PG_OK)
+    status = pg_do(l->ctx, &y, "instance_norm", "tttttbff", x, s[MEAN], s[VAR], s[WEIGHT], s[BIAS],
+                   instance, l->arg[MOMENTUM].f, l->arg[EPS].f);
+  if (status == PG_OK && alone) status = pg_do(l->ctx, out, "squeeze", "tl", y, 1, (int64_t[]){1});
+  else if (status == PG_OK) *out = pg_tensor_ref(y);
+  pg_tensor_unref(y);
+  pg_tensor_unref(x);
+  return status;
 }
 
 static pg_status build_layer_norm(pg_layer *l) {
