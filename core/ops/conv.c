@@ -1,6 +1,8 @@
 /* Convolution of 1-d, 2-d and 3-d images, its transpose, and the three products that all gradients
- * are made of. float32 and bfloat16 run on oneDNN where it is there, else on im2col and BLAS.
- * Relies on autograd/op.h, kernels/onednn.h, im2col.h, blas.h. Spec: spec/ops/conv_spec.lua. */
+ * are made of. float32 runs on Winograd's algorithm where that is fast, float32 and bfloat16 on
+ * oneDNN where it is there, the rest on im2col and BLAS.
+ * Relies on autograd/op.h, kernels/onednn.h, winograd.h, im2col.h, blas.h.
+ * Spec: spec/ops/conv_spec.lua. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,31 +11,43 @@
 #include "kernels/blas.h"
 #include "kernels/im2col.h"
 #include "kernels/onednn.h"
+#include "kernels/winograd.h"
 
 /* --- the engine ------------------------------------------------------------------------------- */
 
-static const char portable; /* its address stands in ctx for "no oneDNN" */
+typedef struct conv_engine {
+  pgk_dnn *dnn; /* NULL: none */
+  bool winograd;
+} conv_engine;
 
 static void engine_free(void *engine) {
-  if (engine != &portable) pgk_dnn_free(engine);
+  pgk_dnn_free(((conv_engine *)engine)->dnn);
+  free(engine);
 }
 
-/* *out = oneDNN's engine, or NULL for the portable path; PERIGEE_CONV=onednn|blas decides. */
-static pg_status engine(pg_ctx *ctx, pgk_dnn **out) {
+/* What PERIGEE_CONV allows: everything, or for onednn and blas the direct sums of that one only. */
+static pg_status engine(pg_ctx *ctx, const conv_engine **out) {
   void **slot = &ctx->slot[PG_SLOT_DNN];
   if (!*slot) {
     const char *want = getenv("PERIGEE_CONV");
-    bool blas = want && strcmp(want, "blas") == 0;
-    bool onednn = want && strcmp(want, "onednn") == 0;
-    if (want && *want && !blas && !onednn)
+    if (want && !*want) want = NULL;
+    const bool blas = want && strcmp(want, "blas") == 0;
+    const bool onednn = want && strcmp(want, "onednn") == 0;
+    if (want && !blas && !onednn)
       return pg_fail(ctx, PG_EARG, "PERIGEE_CONV: expected onednn or blas, got '%s'", want);
-    pgk_dnn *d = blas ? NULL : pgk_dnn_new();
-    if (!d && onednn)
+    pgk_dnn *dnn = blas ? NULL : pgk_dnn_new();
+    if (!dnn && onednn)
       return pg_fail(ctx, PG_EUNSUPPORTED, "PERIGEE_CONV=onednn, but oneDNN cannot be loaded");
-    *slot = d ? (void *)d : (void *)&portable;
+    conv_engine *e = malloc(sizeof *e);
+    if (!e) {
+      pgk_dnn_free(dnn);
+      return pg_fail(ctx, PG_ENOMEM, "out of memory");
+    }
+    *e = (conv_engine){dnn, !want};
+    *slot = e;
     ctx->slot_free[PG_SLOT_DNN] = engine_free;
   }
-  *out = *slot == &portable ? NULL : *slot;
+  *out = *slot;
   return PG_OK;
 }
 
@@ -343,6 +357,89 @@ done:
   return status;
 }
 
+/* --- Winograd --------------------------------------------------------------------------------- */
+
+/* Each lane has scratch of its own and takes every lanes-th block, so that no result depends on
+ * their number. */
+typedef struct winograd_job {
+  const pgk_winograd *p;
+  bool turned;
+  int64_t lanes;
+  const float *x, *w, *bias, *gy;
+  float *u, *y, *scratch, *sums, *gw;
+} winograd_job;
+
+static void job_weight(void *arg, int64_t begin, int64_t end) {
+  const winograd_job *j = arg;
+  PG_AT(pgk_winograd_weight)(j->p, j->turned, j->w, begin, end, j->u);
+}
+
+static void job_forward(void *arg, int64_t begin, int64_t end) {
+  const winograd_job *j = arg;
+  for (int64_t lane = begin; lane < end; lane++)
+    for (int64_t b = lane; b < j->p->blocks; b += j->lanes) PG_AT(pgk_winograd_forward)
+  (j->p, b, j->x, j->u, j->bias, j->y, j->scratch + lane * j->p->lane_size);
+}
+
+static void job_parts(void *arg, int64_t begin, int64_t end) {
+  const winograd_job *j = arg;
+  const pgk_winograd *p = j->p;
+  for (int64_t lane = begin; lane < end; lane++)
+    for (int64_t k = lane; k < p->parts; k += j->lanes) {
+      float *sum = j->sums + k * p->part_size;
+      PG_AT(pgk_winograd_part)
+      (p, k, j->x, j->gy, sum, sum + p->weight_size, j->scratch + lane * p->lane_size);
+    }
+}
+
+static void job_collect(void *arg, int64_t begin, int64_t end) {
+  const winograd_job *j = arg;
+  PG_AT(pgk_winograd_collect)(j->p, j->sums, begin, end, j->gw);
+}
+
+/* The product in float32; *done = false, and nothing changed, where Winograd is not the way. */
+static pg_status winograd_run(pg_ctx *ctx, const pgk_conv *s, product what, float *x, float *w,
+                              float *bias, float *y, bool *done) {
+  pgk_winograd p;
+  pgk_conv turned;
+  PG_AT(pgk_winograd_turn)(s, &turned);
+  *done = PG_AT(pgk_winograd_plan)(what == INPUT ? &turned : s, &p);
+  if (!*done) return PG_OK;
+  const bool sums = what == WEIGHT;
+  const int64_t lanes = pg_min64(ctx->threads, sums ? p.parts : p.blocks);
+  const int64_t fixed = sums ? p.parts * p.part_size : p.weight_size;
+  const size_t bytes = sizeof *x * (size_t)(fixed + lanes * p.lane_size);
+  void *block;
+  PG_TRY(pg_alloc(ctx, bytes, &block));
+  winograd_job j = {.p = &p,
+                    .turned = what == INPUT,
+                    .lanes = lanes,
+                    .w = w,
+                    .u = block,
+                    .sums = block,
+                    .scratch = (float *)block + fixed};
+  if (sums) {
+    j.x = x;
+    j.gy = y;
+    j.gw = w;
+    pg_par_for(ctx, lanes, 1, job_parts, &j);
+    pg_par_for(ctx, s->ic, 1, job_collect, &j);
+    if (bias) {
+      memset(bias, 0, sizeof *bias * (size_t)s->oc);
+      for (int64_t k = 0; k < p.parts; k++)
+        for (int64_t i = 0; i < s->oc; i++) bias[i] += j.sums[k * p.part_size + p.weight_size + i];
+    }
+  } else {
+    j.x = what == INPUT ? y : x;
+    j.y = what == INPUT ? x : y;
+    j.bias = what == INPUT ? NULL : bias;
+    pg_par_for(ctx, PG_AT(pgk_winograd_panels)(&p), 1, job_weight, &j);
+    pg_par_for(ctx, lanes, 1, job_forward, &j);
+  }
+  pg_free(ctx, block, bytes);
+  return PG_OK;
+}
+
 /* --- the three products ----------------------------------------------------------------------- */
 
 typedef struct bias_job {
@@ -424,9 +521,15 @@ static pg_status multiply(pg_ctx *ctx, const geometry *g, product what, pg_tenso
   if (!s.n || !s.ic || !s.oc || !volume(s.in)) {
     pg_tensor_fill(into, 0);
   } else {
-    pgk_dnn *dnn = NULL;
-    if (dtype != PG_F64) PG_TRY(engine(ctx, &dnn));
+    const conv_engine *e = NULL;
+    if (dtype != PG_F64) PG_TRY(engine(ctx, &e));
+    pgk_dnn *dnn = e ? e->dnn : NULL;
     void *b = bias ? pg_data(bias) : NULL;
+    if (dtype == PG_F32 && e->winograd) {
+      bool done;
+      PG_TRY(winograd_run(ctx, &s, what, pg_data(x), pg_data(w), b, pg_data(y), &done));
+      if (done) return PG_OK;
+    }
     int failed = 1;
     if (dnn && what == FORWARD)
       failed = pgk_dnn_conv_forward(dnn, &s, pg_data(x), pg_data(w), b, pg_data(y));

@@ -1,0 +1,51 @@
+/* Convolutions of channels-last images by Winograd's minimal filtering: tiles of 6 x 6 pixels make
+ * 4 x 4 results of a 3 x 3 kernel or 2 x 2 results of a 5 x 5 one with 36 products per pair of
+ * channels in place of 144 or 100 (Lavin and Gray, Fast Algorithms for Convolutional Neural
+ * Networks, 2016). Relies on level.h, onednn.h for pgk_conv. Spec: spec/kernels/conv_spec.lua.
+ *
+ * float32 only. Errors grow by about one decimal digit over a direct sum. */
+#ifndef PG_KERNELS_WINOGRAD_H
+#define PG_KERNELS_WINOGRAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kernels/level.h"
+#include "kernels/onednn.h"
+
+/* How to run one convolution; sizes are in floats. */
+typedef struct pgk_winograd {
+  pgk_conv s;
+  int64_t side;          /* a tile makes side x side results */
+  int64_t rows, columns; /* tiles of an image */
+  int64_t tiles;         /* of all images */
+  int64_t block, blocks; /* tiles that are worked on together; blocks in all */
+  int64_t weight_size;   /* of transformed weights, 64-byte aligned */
+  int64_t lane_size;     /* of scratch that one run of blocks needs, 64-byte aligned */
+  int64_t parts;         /* sums that make up a weight gradient: each over some blocks */
+  int64_t part_size;     /* of one such sum, 64-byte aligned */
+} pgk_winograd;
+
+/* Plans a convolution with stride 1, no dilation, one group and a 3 x 3 or 5 x 5 kernel, channels
+ * multiples of 16; false where this is another one, or where a direct one is as fast. */
+bool PG_AT(pgk_winograd_plan)(const pgk_conv *s, pgk_winograd *p);
+/* The convolution whose result is the gradient of the image of s. */
+void PG_AT(pgk_winograd_turn)(const pgk_conv *s, pgk_conv *turned);
+
+/* u = the transformed weights of panels [begin, end) of out channels; w: oc x ic x kernel, for
+ * turned those of the convolution before it was turned. */
+int64_t PG_AT(pgk_winograd_panels)(const pgk_winograd *p);
+void PG_AT(pgk_winograd_weight)(const pgk_winograd *p, bool turned, const float *w, int64_t begin,
+                                int64_t end, float *u);
+/* y = x * w + bias for the tiles of block b; bias may be NULL. */
+void PG_AT(pgk_winograd_forward)(const pgk_winograd *p, int64_t b, const float *x, const float *u,
+                                 const float *bias, float *y, float *lane);
+/* sum = the transformed weight gradient over the blocks of part k, from the image x and the
+ * gradient gy of the result; bias (may be NULL) = that of the bias. */
+void PG_AT(pgk_winograd_part)(const pgk_winograd *p, int64_t k, const float *x, const float *gy,
+                              float *sum, float *bias, float *lane);
+/* gw = the weight gradient for in channels [begin, end) from all parts. */
+void PG_AT(pgk_winograd_collect)(const pgk_winograd *p, const float *sums, int64_t begin,
+                                 int64_t end, float *gw);
+
+#endif
