@@ -125,8 +125,18 @@ static int64_t row_size(int64_t channels) { return channels % 512 ? channels : c
 /* From one point's values to the next one's: no multiple of a page. */
 static int64_t point_size(const pgk_winograd *p, int64_t row) { return p->block * row + LINE; }
 
+/* Sums are made and added for nothing where there are few tiles, and must not fill the memory. */
+static void plan_parts(pgk_winograd *p) {
+  enum { PARTS = 16, SMALL = 3 << 20, LARGE = 16 << 20, TILES = 512 };
+  p->part_size = p->weight_size + p->s.oc;
+  p->parts = least(PARTS, p->blocks);
+  while (p->parts > 4 && p->parts * p->part_size > SMALL) p->parts /= 2;
+  const int64_t size = p->parts * p->part_size;
+  if (size > LARGE || (size > SMALL && p->tiles < TILES)) p->parts = 0;
+}
+
 bool PG_AT(pgk_winograd_plan)(const pgk_conv *s, pgk_winograd *p) {
-  enum { CACHE = 160 << 10, SUMS = 2 << 20, MOST = 16 };
+  enum { CACHE = 96 << 10 };
   const int64_t size = s->kernel[2];
   if (s->bf16 || s->groups != 1 || s->kernel[0] != 1 || s->in[0] != 1 || s->before[0] ||
       s->after[0] || s->kernel[1] != size || (size != 3 && size != 5) || s->ic % 16 || s->oc % 16)
@@ -147,10 +157,7 @@ bool PG_AT(pgk_winograd_plan)(const pgk_conv *s, pgk_winograd *p) {
   const int64_t values = row_size(s->ic) > s->oc ? row_size(s->ic) : s->oc;
   p->weight_size = POINTS * s->ic * s->oc;
   p->lane_size = 2 * POINTS * point_size(p, values) + values;
-  p->part_size = POINTS * s->ic * s->oc + s->oc;
-  p->parts = MOST;
-  while (p->parts > 4 && p->parts * p->part_size > SUMS) p->parts /= 2;
-  p->parts = least(p->parts, p->blocks);
+  plan_parts(p);
   return true;
 }
 
@@ -330,10 +337,9 @@ void PG_AT(pgk_winograd_forward)(const pgk_winograd *p, int64_t b, const float *
   float *v, *m;
   const float *none = lane_zeros(p, lane, &v, &m);
   input_tiles(p, first, last, x, none, v);
-  for (int k = 0; k < POINTS; k++)
-    PG_AT(pgk_packed_gemm_f32)
-    (false, last - first, oc, ic, v + k * point_size(p, row), row, u + k * ic * oc, ic, false,
-     m + k * point_size(p, oc), oc);
+  for (int k = 0; k < POINTS; k++) PG_AT(pgk_packed_gemm_f32)
+  (false, last - first, oc, ic, v + k * point_size(p, row), row, u + k * ic * oc, ic, false,
+   m + k * point_size(p, oc), oc);
   if (p->side == 4) output_tiles(p, 4, first, last, m, bias, y);
   else output_tiles(p, 2, first, last, m, bias, y);
 }
@@ -350,10 +356,9 @@ void PG_AT(pgk_winograd_part)(const pgk_winograd *p, int64_t k, const float *x, 
     input_tiles(p, first, last, x, none, v);
     if (p->side == 4) grad_tiles(p, 4, first, last, gy, none, z, bias);
     else grad_tiles(p, 2, first, last, gy, none, z, bias);
-    for (int i = 0; i < POINTS; i++)
-      PG_AT(pgk_packed_gemm_f32)
-      (true, ic, oc, last - first, v + i * point_size(p, row), row, z + i * point_size(p, oc),
-       p->block, b > begin, sum + i * ic * oc, oc);
+    for (int i = 0; i < POINTS; i++) PG_AT(pgk_packed_gemm_f32)
+    (true, ic, oc, last - first, v + i * point_size(p, row), row, z + i * point_size(p, oc),
+     p->block, b > begin, sum + i * ic * oc, oc);
   }
 }
 

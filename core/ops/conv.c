@@ -404,8 +404,9 @@ static pg_status winograd_run(pg_ctx *ctx, const pgk_conv *s, product what, floa
   pgk_conv turned;
   PG_AT(pgk_winograd_turn)(s, &turned);
   *done = PG_AT(pgk_winograd_plan)(what == INPUT ? &turned : s, &p);
-  if (!*done) return PG_OK;
   const bool sums = what == WEIGHT;
+  if (sums && *done) *done = p.parts > 0;
+  if (!*done) return PG_OK;
   const int64_t lanes = pg_min64(ctx->threads, sums ? p.parts : p.blocks);
   const int64_t fixed = sums ? p.parts * p.part_size : p.weight_size;
   const size_t bytes = sizeof *x * (size_t)(fixed + lanes * p.lane_size);
@@ -525,7 +526,7 @@ static pg_status multiply(pg_ctx *ctx, const geometry *g, product what, pg_tenso
     if (dtype != PG_F64) PG_TRY(engine(ctx, &e));
     pgk_dnn *dnn = e ? e->dnn : NULL;
     void *b = bias ? pg_data(bias) : NULL;
-    if (dtype == PG_F32 && e->winograd) {
+    if (dtype == PG_F32 && e->winograd && !ctx->deterministic) {
       bool done;
       PG_TRY(winograd_run(ctx, &s, what, pg_data(x), pg_data(w), b, pg_data(y), &done));
       if (done) return PG_OK;
