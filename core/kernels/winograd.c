@@ -248,12 +248,12 @@ static void input_tiles(const pgk_winograd *p, int64_t first, int64_t last, cons
          o.x - s->before[2], TILE, none, at);
     for (int64_t c = 0; c < s->ic; c += LANES) {
       vec half[POINTS], column[TILE], to[TILE];
-      for (int j = 0; j < TILE; j++) {
+      _Pragma("GCC unroll 1") for (int j = 0; j < TILE; j++) {
         for (int i = 0; i < TILE; i++) column[i] = LOAD(at[i * TILE + j] + c);
         to_points(column, 1, to);
         for (int i = 0; i < TILE; i++) half[i * TILE + j] = to[i];
       }
-      for (int i = 0; i < TILE; i++) {
+      _Pragma("GCC unroll 1") for (int i = 0; i < TILE; i++) {
         to_points(half + i * TILE, 1, to);
         for (int j = 0; j < TILE; j++) STORE(v + (i * TILE + j) * step + c, to[j]);
       }
