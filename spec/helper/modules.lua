@@ -25,7 +25,13 @@ local function build(note)
   local options = {}
   for key, node in pairs(note.options) do options[key] = value(node) end
   if next(options) then args[#args + 1] = options end
-  return nn[note.class](table.unpack(args))
+  local module = nn[note.class](table.unpack(args))
+  for _, norm in ipairs(note.norms or {}) do
+    local name = norm.names[1]
+    local given = next(norm.options) and norm.options or nil
+    nn.utils.parametrizations[norm.kind](module, name or given, name and given)
+  end
+  return module
 end
 
 -- Tensors of a nest of results, in order.

@@ -1,6 +1,6 @@
 -- RNN, LSTM, GRU and their cells: PyTorch's values and gradients with its weights, first values,
 -- dropout, graphs, errors.
--- Relies on spec/helper/modules.lua and spec/fixtures/modules/rnn.safetensors.
+-- Relies on spec/helper/modules.lua and spec/fixtures/modules/{rnn,projected}.safetensors.
 -- Sources: lua/perigee/nn/rnn.lua, lua/perigee/nn/constructor.lua.
 
 local H = require "spec.helper"
@@ -9,6 +9,7 @@ local nn = pg.nn
 
 describe("recurrent layers", function()
   require("spec.helper.modules").modules "rnn"
+  require("spec.helper.modules").modules "projected"
 
   it("start uniform in +-1/sqrt(hidden_size)", function()
     pg.manual_seed(4)
@@ -99,7 +100,10 @@ describe("recurrent layers", function()
     H.raises(function() nn.LSTM(3, 0) end, "'hidden_size': expected at least 1, got 0")
     H.raises(function() nn.LSTM(3, 4, {layers = 2}) end, "unknown option 'layers'")
     H.raises(function() nn.LSTM(3, 4, {num_layer = 2}) end, "did you mean 'num_layers'")
-    H.raises(function() nn.LSTM(3, 4, {proj_size = 2}) end, "'proj_size': only 0 is supported")
+    H.raises(function() nn.LSTM(3, 4, {proj_size = 4}) end,
+      "'proj_size': expected 0 to below hidden_size 4, got 4")
+    H.raises(function() nn.LSTM(3, 4, {proj_size = 2})(H.randn(5, 2, 3),
+      {H.randn(1, 2, 4), H.randn(1, 2, 4)}) end, "'h': expected %[1 x 2 x 2%], got %[1 x 2 x 4%]")
     H.raises(function() nn.GRU(3, 4, {dropout = 2}) end, "'dropout': expected 0 to 1, got 2")
     H.raises(function() nn.RNN(3, 4, {nonlinearity = "relo"}) end, "did you mean 'relu'")
     H.raises(function() nn.GRU(3, 4, {bias = 1}) end, "'bias': expected a boolean, got 1")

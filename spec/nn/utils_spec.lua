@@ -72,10 +72,6 @@ describe("weight_norm", function()
     assert.equal("float64", conv:double()(x:double()).dtype)
   end)
   it("says what is wrong", function()
-    local saved = nn.utils.weight_norm(nn.Linear(2, 3))
-    H.raises(function() saved:save "unused" end, "save: Linear: 'weight' is computed from others")
-    nn.utils.remove_weight_norm(saved)
-    assert.equal(2, saved:config()[1].in_features)
     H.raises(function() nn.utils.weight_norm(3) end, "weight_norm: argument 'module'")
     H.raises(function() nn.utils.weight_norm(nn.Linear(2, 3), "wait") end,
       "Linear has no parameter 'wait'")
@@ -116,6 +112,67 @@ describe("spectral_norm", function()
     assert.equal("bias 3, weight_orig 2x3x2x2, weight_u 3, weight_v 8", keys(layer:state_dict()))
     H.raises(function() nn.utils.spectral_norm(nn.Linear(2, 3), {n_power_iterations = 0}) end,
       "'n_power_iterations': expected at least 1, got 0")
+  end)
+end)
+
+describe("nn.utils.parametrizations", function()
+  require("spec.helper.modules").modules "norms"
+
+  it("keep their parts apart and give the parameter back", function()
+    local layer, x = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)), H.randn(2, 4)
+    assert.equal("bias 3, parametrizations.weight.original0 3x1, "
+      .. "parametrizations.weight.original1 3x4", keys(layer:state_dict()))
+    assert.is_true(nn.utils.parametrize.is_parametrized(layer, "weight"))
+    assert.is_false(nn.utils.parametrize.is_parametrized(layer, "bias"))
+    local before = layer(x):detach()
+    H.raises(function() nn.utils.parametrizations.spectral_norm(layer) end, "already")
+    nn.utils.parametrize.remove_parametrizations(layer, "weight")
+    assert.is_false(nn.utils.parametrize.is_parametrized(layer))
+    assert.equal("bias 3, weight 3x4", keys(layer:state_dict()))
+    assert.equal("Linear(in_features=4, out_features=3, bias=True)", tostring(layer))
+    H.same(layer(x):detach(), before, 1e-6)
+    H.raises(function() nn.utils.parametrize.remove_parametrizations(layer) end,
+      "weight has no parametrization")
+  end)
+
+  it("load states in the other form", function()
+    local old, new = nn.utils, nn.utils.parametrizations
+    for _, kind in ipairs {"weight_norm", "spectral_norm"} do
+      for _, from in ipairs {old, new} do
+        local net = nn.Sequential {nn.ReLU(), from[kind](nn.Conv2d(2, 3, 2))}
+        local to = from == old and new or old
+        local other = nn.Sequential {nn.ReLU(), to[kind](nn.Conv2d(2, 3, 2))}
+        other:load_state_dict(net:state_dict())
+        H.same(other[2].weight:detach(), net[2].weight:detach(), 1e-6)
+        local x = H.randn(1, 2, 3, 3)
+        H.same(other:eval()(x):detach(), net:eval()(x):detach(), 1e-6)
+      end
+    end
+  end)
+end)
+
+it("norms are saved with their module, wherever they stand", function()
+  local Net = nn.Module:extend "NetOfUtilsSpec"
+  function Net:init()
+    self.own = nn.utils.weight_norm(nn.Linear(3, 3))
+    self.plain = nn.Linear(3, 2)
+    self.undone = nn.utils.weight_norm(nn.Linear(2, 2))
+  end
+  function Net:forward(x) return self.undone(self.plain(self.own(x))) end
+  H.in_folder(function(path)
+    local net = Net()
+    nn.utils.parametrizations.spectral_norm(net.plain, {n_power_iterations = 2})
+    nn.utils.remove_weight_norm(net.undone)
+    local input = nn.Input({3}, {name = "x"})
+    local graph = nn.Model(input, nn.utils.spectral_norm(nn.Linear(3, 2))(input))
+    local x = H.randn(4, 3)
+    for i, model in ipairs {net:eval(), graph:eval()} do
+      assert(model:save(path .. i))
+      local again = assert(nn.load(path .. i))
+      assert.same(keys(model:state_dict()), keys(again:state_dict()))
+      H.identical(again(x):detach(), model(x):detach())
+      assert.equal(tostring(model), tostring(again))
+    end
   end)
 end)
 

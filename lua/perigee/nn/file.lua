@@ -5,15 +5,17 @@
 -- with nn.Module:extend must exist under that name when the file is read, and their arguments must
 -- be plain data (numbers, strings, booleans, tables of those) or modules. Note "perigee" holds
 --   {format = "perigee.model", version = 1, root = i, training = {..},
---    modules = {{class=, name=, args=, eval=, frozen=}, ..}, inner = {eval = .., frozen = ..}}
+--    modules = {{class=, name=, args=, eval=, frozen=}, ..}, inner = {eval = .., frozen = ..},
+--    norms = {{path=, name=, kind=, form=, dim=}, ..}}
 -- in which a module comes after those it refers to; inner lists paths of modules that others made
--- for themselves, and of their parameters. Values: numbers, strings, booleans as they are,
--- {null=1}, {l = list, m = table by key}, {module = i}; in a graph also {sym = {node, output}} and
--- {place = k}.
+-- for themselves, and of their parameters; norms what nn/reparametrize.lua computes. Values:
+-- numbers, strings, booleans as they are, {null=1}, {l = list, m = table by key}, {module = i}; in
+-- a graph also {sym = {node, output}} and {place = k}.
 
 local core = require "perigee.core"
 local blame = require "perigee.blame"
 local graph = require "perigee.nn.graph"
+local reparametrize = require "perigee.nn.reparametrize"
 local util = require "perigee.util"
 require "perigee.nn.op"   -- registers the classes Op and Constant
 
@@ -274,7 +276,8 @@ function M.describe(root)
     modules[i] = entry
   end
   return {format = FORMAT, version = VERSION, root = ids[root], modules = modules,
-    inner = inner_flags(root, ids), training = training_of(root)}
+    inner = inner_flags(root, ids), norms = reparametrize.notes(root),
+    training = training_of(root)}
 end
 
 --- Writes a model: safetensors with the graph as metadata. No code is stored.
@@ -386,6 +389,10 @@ function M.build(description)
     modules[i] = module
   end
   local root = modules[description.root] or refuse("the list of modules lacks its root")
+  if description.norms ~= nil and not is_plain(description.norms) then
+    refuse("the list of norms is malformed")
+  end
+  reparametrize.restore(root, description.norms)
   return root, modules
 end
 

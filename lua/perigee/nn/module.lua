@@ -503,6 +503,11 @@ local function shape_text(t) return "[" .. table.concat(t.shape, " x ") .. "]" e
 function Module:load_state_dict(dict, opt)
   util.expect("load_state_dict", "state", dict, "table")
   opt = util.options("load_state_dict", opt, {strict = true})
+  local places = walk(self)
+  for _, item in ipairs(places) do -- other names that a module takes for its tensors
+    local adapt = rawget(item[2], "_adapt")
+    if adapt then dict = adapt(item[2], dict, item[1]) end
+  end
   local missing, unexpected, wrong, known, jobs = {}, {}, {}, {}, {}
   for _, kind in ipairs {"param", "buffer"} do
     for _, item in ipairs(tensors(self, kind)) do
@@ -537,6 +542,12 @@ function Module:load_state_dict(dict, opt)
     own:detach():copy_(given:detach())
     if module.loaded then module:loaded(name) end
   end
+  core.enable_grad(function()
+    for _, item in ipairs(places) do
+      local refresh = rawget(item[2], "_refresh")
+      if refresh then refresh(item[2]) end
+    end
+  end)
   return {missing_keys = missing, unexpected_keys = unexpected}
 end
 
@@ -557,9 +568,10 @@ function Module:__tostring()
   for name, child in self:named_children() do
     lines[#lines + 1] = ("(%s): %s"):format(name, indent(tostring(child)))
   end
-  if #lines == 0 then return ("%s(%s)"):format(self.class_name, extra) end
+  local title = rawget(self, "_title") or self.class_name
+  if #lines == 0 then return ("%s(%s)"):format(title, extra) end
   if extra ~= "" then table.insert(lines, 1, extra) end
-  return ("%s(\n  %s\n)"):format(self.class_name, table.concat(lines, "\n  "))
+  return ("%s(\n  %s\n)"):format(title, table.concat(lines, "\n  "))
 end
 
 -- Training and files, loaded at first use -------------------------------------------------------

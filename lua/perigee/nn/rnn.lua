@@ -19,7 +19,13 @@ local GATES = {RNN = 1, LSTM = 4, GRU = 3}
 
 local function shape_text(shape) return "[" .. table.concat(shape, " x ") .. "]" end
 
---- Registers weight_ih, weight_hh, bias_ih, bias_hh with a suffix.
+--- Sizes of h: those of hidden_size, or of its projection.
+local function width(self)
+  local projected = self.proj_size or 0
+  return projected > 0 and projected or self.hidden_size
+end
+
+--- Registers weight_ih, weight_hh, bias_ih, bias_hh, and weight_hr of a projection, with a suffix.
 local function add_parameters(self, suffix, rows, inputs)
   local hidden = self.hidden_size
   local bound = 1 / math.sqrt(hidden)
@@ -27,19 +33,43 @@ local function add_parameters(self, suffix, rows, inputs)
     self[name .. suffix] = Parameter(ops.uniform_(ops.zeros(...), -bound, bound))
   end
   make("weight_ih", rows, inputs)
-  make("weight_hh", rows, hidden)
+  make("weight_hh", rows, width(self))
   if self.bias then
     make("bias_ih", rows)
     make("bias_hh", rows)
   end
+  if width(self) ~= hidden then make("weight_hr", width(self), hidden) end
+end
+
+--- One direction of an LSTM layer whose h is projected: h = W_hr (o tanh(c)), step by step.
+local function run_projected(self, x, suffix, h, c, reverse)
+  local w_hh, b_hh = self["weight_hh" .. suffix], self["bias_hh" .. suffix]
+  local w_hr, hidden = self["weight_hr" .. suffix], self.hidden_size
+  local sums = ops.linear(x, self["weight_ih" .. suffix], self["bias_ih" .. suffix])
+  local steps, batch = x:size(1), x:size(2)
+  h = h or ops.zeros({batch, self.proj_size}, {dtype = x.dtype})
+  c = c or ops.zeros({batch, hidden}, {dtype = x.dtype})
+  local y = {}
+  for k = 1, steps do
+    local t = reverse and steps + 1 - k or k
+    local gates = sums:select(1, t) + ops.linear(h, w_hh, b_hh)
+    local function gate(n) return gates:narrow(2, (n - 1) * hidden + 1, hidden) end
+    c = gate(2):sigmoid() * c + gate(1):sigmoid() * gate(3):tanh()
+    h = ops.linear(gate(4):sigmoid() * c:tanh(), w_hr)
+    y[t] = h
+  end
+  return ops.stack(y, 1), h, c
 end
 
 --- Runs one direction of one layer. h, c: batch x hidden or nil. @return output, h and c afterwards
 local function run(self, mode, x, suffix, h, c, reverse)
-  local params = self._parameters
-  local w_ih, w_hh = params["weight_ih" .. suffix], params["weight_hh" .. suffix]
-  local b_ih, b_hh = params["bias_ih" .. suffix], params["bias_hh" .. suffix]
-  if mode == "LSTM" then return ops.lstm_layer(x, w_ih, w_hh, b_ih, b_hh, h, c, reverse) end
+  local w_ih, w_hh = self["weight_ih" .. suffix], self["weight_hh" .. suffix]
+  local b_ih, b_hh = self["bias_ih" .. suffix], self["bias_hh" .. suffix]
+  if width(self) ~= self.hidden_size then
+    return run_projected(self, x, suffix, h, c, reverse)
+  elseif mode == "LSTM" then
+    return ops.lstm_layer(x, w_ih, w_hh, b_ih, b_hh, h, c, reverse)
+  end
   if mode == "GRU" then return ops.gru_layer(x, w_ih, w_hh, b_ih, b_hh, h, reverse) end
   return ops.rnn_layer(x, w_ih, w_hh, b_ih, b_hh, h, reverse, self.nonlinearity)
 end
@@ -72,10 +102,10 @@ local function check_shape(self, name, t, shape)
 end
 
 local function check_width(self, x)
-  local width = x:size(x:dim())
-  if width ~= self.input_size then
+  local n = x:size(x:dim())
+  if n ~= self.input_size then
     util.fail(self.class_name, "argument 'input': expected input_size %d, got %d in %s",
-      self.input_size, width, shape_text(x.shape))
+      self.input_size, n, shape_text(x.shape))
   end
 end
 
@@ -92,10 +122,15 @@ function Recurrent:build()
   local rows = GATES[self.mode] * self.hidden_size
   constructor.at_least(self, 1, "input_size", "hidden_size", "num_layers")
   constructor.probability(self, "dropout")
+  local projected = self.proj_size or 0
+  if projected < 0 or projected >= self.hidden_size then
+    util.fail("nn.LSTM", "argument 'proj_size': expected 0 to below hidden_size %d, got %d",
+      self.hidden_size, projected)
+  end
   for layer = 1, self.num_layers do
     for direction = 1, self.bidirectional and 2 or 1 do
       local inputs = layer == 1 and self.input_size
-        or self.hidden_size * (self.bidirectional and 2 or 1)
+        or width(self) * (self.bidirectional and 2 or 1)
       add_parameters(self, suffix_of(layer, direction), rows, inputs)
     end
   end
@@ -105,7 +140,8 @@ end
 -- @param input steps x batch x input_size; batch x steps x input_size for batch_first; or
 -- steps x input_size
 -- @param state layers * directions x batch x hidden_size (without the batch where input has none);
--- for the LSTM a table of two, {h, c}; zeros where it is left out
+-- for the LSTM a table of two, {h, c}, where h has proj_size columns if that is set; zeros where it
+-- is left out
 -- @return the last layer's output for every step, both directions side by side; and the last state,
 -- for the LSTM a table {h, c}
 function Recurrent:forward(input, state)
@@ -125,9 +161,10 @@ function Recurrent:forward(input, state)
   elseif self.batch_first then
     x = input:transpose(1, 2)
   end
-  local shape = {count, x:size(2), self.hidden_size}
+  local shape = {count, x:size(2), width(self)}
   if dims == 2 then table.remove(shape, 2) end
   check_shape(self, mode == "LSTM" and "h" or "hx", h, shape)
+  shape[#shape] = self.hidden_size
   check_shape(self, "c", c, shape)
   if dims == 2 then
     h, c = h and h:unsqueeze(2), c and c:unsqueeze(2)
@@ -160,8 +197,8 @@ end
 
 function Recurrent:extra_repr()
   return ("%d, %d"):format(self.input_size, self.hidden_size) .. constructor.changed(self,
-    {{"num_layers", 1}, {"bias", true}, {"batch_first", false}, {"dropout", 0},
-      {"bidirectional", false}})
+    {{"proj_size", self.proj_size and 0}, {"num_layers", 1}, {"bias", true},
+      {"batch_first", false}, {"dropout", 0}, {"bidirectional", false}})
 end
 
 local SIZES = {{"input_size", "integer"}, {"hidden_size", "integer"}}
@@ -191,8 +228,6 @@ for mode, params in pairs(PARAMS) do
     constructor.read(self, params, ...)
     if mode == "RNN" then
       util.choice("nn.RNN", "nonlinearity", self.nonlinearity, {"tanh", "relu"})
-    elseif mode == "LSTM" and self.proj_size ~= 0 then
-      util.fail("nn.LSTM", "argument 'proj_size': only 0 is supported, got %d", self.proj_size)
     end
     self:build()
   end

@@ -12,6 +12,8 @@ local M = {
   remove_weight_norm = reparametrize.remove_weight_norm,
   spectral_norm = reparametrize.spectral_norm,
   remove_spectral_norm = reparametrize.remove_spectral_norm,
+  parametrizations = reparametrize.parametrizations,
+  parametrize = reparametrize.parametrize,
 }
 
 local function list_of(fn, params)
