@@ -1,10 +1,14 @@
---- Timing of steps and of cases: ours and the peer's variants take turns, round by round.
+--- Timing of cases: ours and the peer's variants take turns, round by round.
 -- Relies on spec/bench/peer.lua for the other side; peer.py times in the same way.
 
 local core = require "perigee.core"
 local pg = require "perigee"
 
 local M = {folder = "spec/bench/cases"}
+
+--- A variant of the peer that is slow is timed no more once it has taken so many seconds in
+-- LEAST_ROUNDS rounds or more.
+local PATIENCE, LEAST_ROUNDS = 8, 3
 
 --- Names of all cases.
 function M.names()
@@ -17,8 +21,10 @@ end
 
 --- The table that a case file returns.
 function M.load(name)
-  local chunk, problem = loadfile(("%s/%s.lua"):format(M.folder, name))
-  if not chunk then error(problem, 0) end
+  local chunk = loadfile(("%s/%s.lua"):format(M.folder, name))
+  if not chunk then
+    error(("there is no case %s; the cases are %s"):format(name, table.concat(M.names(), ", ")), 0)
+  end
   return chunk()
 end
 
@@ -28,69 +34,79 @@ function M.has_autocast()
   return ok and autocast ~= nil
 end
 
-function M.median(list)
+--- The rows of a case: {label=, option=}, in float32 and, where both can, in bfloat16.
+function M.rows(name, case)
+  local rows = {{label = name, option = {}}}
+  if case.bf16 and M.has_autocast() then
+    rows[2] = {label = name .. " bf16", option = {precision = "bfloat16"}}
+  end
+  return rows
+end
+
+--- The parts of a case: what its setup made, as a list.
+function M.parts(case, option)
+  local made = case.setup(pg, option)
+  return type(made) == "table" and made or {{name = "", step = made}}
+end
+
+local function median(list)
   local sorted = table.move(list, 1, #list, 1, {})
   table.sort(sorted)
   local n = #sorted
   return n % 2 == 1 and sorted[n // 2 + 1] or (sorted[n // 2] + sorted[n // 2 + 1]) / 2
 end
 
---- How many calls of step take about `seconds`, at least one. Warms the step up.
-local function calibrate(step, seconds)
+local function clock(step, calls)
   local start = core.clock()
-  local calls = 0
-  repeat
-    step()
-    calls = calls + 1
-  until calls >= 3 and core.clock() - start > seconds / 4
-  start = core.clock()
   for _ = 1, calls do step() end
-  local one = (core.clock() - start) / calls
-  return math.max(1, math.min(math.ceil(seconds / math.max(one, 1e-9)), 1000000))
+  return core.clock() - start
 end
 
---- A step, or a list of parts, as a list of parts.
-local function as_parts(case, made)
-  if type(made) == "table" then return made end
-  return {{name = "", step = made, flop = case.flop, bytes = case.bytes}}
+--- How many calls of step take about `seconds`, at least one. Warms the step up.
+local function calibrate(step, seconds)
+  local calls, spent = 0, 0
+  repeat
+    spent = spent + clock(step, 1)
+    calls = calls + 1
+  until spent > seconds or calls >= 3 and spent > seconds / 4
+  if spent > seconds then return 1 end
+  local one = clock(step, calls) / calls
+  return math.max(1, math.min(math.ceil(seconds / math.max(one, 1e-9)), 1000000))
 end
 
 --- Times a case.
 -- @param name of the case
--- @param option table: what the case's setup gets (precision, sizes), may be empty
--- @param run table: remote (peer or nil), rounds, seconds (a timing takes about so long), quick
--- @return list of {name=, ours=, peers={variant = seconds}, best=, ratio=, flop=, bytes=}, one for
--- each part; for a case of one step its only part has the name ""
+-- @param option table that the case's setup gets (precision, sizes); may be empty
+-- @param run table: remote (peer or nil), rounds, seconds (one timing takes about so long; the
+-- case's own otherwise), quick
+-- @return list of {name=, ours=, peers={variant = seconds}, best=, ratio=, flop=, bytes=, items=},
+-- one for each part
 function M.case(name, option, run)
   local case = M.load(name)
-  local parts = as_parts(case, case.setup(pg, option))
-  local seconds = run.seconds or case.seconds or (#parts > 1 and 0.02 or 0.1)
-  local variants = {}
-  if run.remote then variants = run.remote:prepare(name, option, run.quick) end
+  local parts = M.parts(case, option)
+  local variants = run.remote and run.remote:prepare(name, option, run.quick) or {}
   local results = {}
   for _, part in ipairs(parts) do
-    local count = calibrate(part.step, part.seconds or seconds)
-    local ours, theirs, mine = {}, {}, {}
+    local seconds = run.seconds or part.seconds or case.seconds or (#parts > 1 and 0.02 or 0.1)
+    local calls = calibrate(part.step, seconds)
+    local ours, theirs = {}, {}
     for _, variant in ipairs(variants) do
-      if variant.parts[part.name] then
-        mine[#mine + 1] = variant.name
-        theirs[variant.name] = {}
-      end
+      if variant.parts[part.name] then theirs[variant.name] = {} end
     end
     for _ = 1, run.rounds do
       part.step()
-      local start = core.clock()
-      for _ = 1, count do part.step() end
-      ours[#ours + 1] = (core.clock() - start) / count
-      for _, variant in ipairs(mine) do
-        table.insert(theirs[variant],
-          run.remote:time(name, variant, part.name, part.seconds or seconds))
+      ours[#ours + 1] = clock(part.step, calls) / calls
+      for _, variant in ipairs(variants) do
+        local times = theirs[variant.name]
+        if times and (#times < LEAST_ROUNDS or #times * times[1] < PATIENCE) then
+          times[#times + 1] = run.remote:time(name, variant.name, part.name, seconds)
+        end
       end
     end
-    local result = {name = part.name, ours = M.median(ours), peers = {}, flop = part.flop,
-      bytes = part.bytes}
-    for _, variant in ipairs(mine) do
-      local t = M.median(theirs[variant])
+    local result = {name = part.name, ours = median(ours), peers = {}, flop = part.flop,
+      bytes = part.bytes, items = part.items}
+    for variant, times in pairs(theirs) do
+      local t = median(times)
       result.peers[variant] = t
       if not result.best or t < result.peers[result.best] then result.best = variant end
     end
@@ -98,6 +114,7 @@ function M.case(name, option, run)
     results[#results + 1] = result
   end
   if run.remote then run.remote:forget(name) end
+  collectgarbage()
   return results
 end
 

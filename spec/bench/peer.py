@@ -4,7 +4,11 @@ its answer; REQUESTS lists them.
 A case is CASE.py in the folder given: variants(**option) returns {name: function that makes a step,
 or a dictionary {part: step}}. The option "precision" is not passed on: where it is "bfloat16" the
 variants whose names begin with "bf16" are taken, else the others. A variant that cannot be built
-here (say, no compiler for torch.compile) is left out.
+here (say, no compiler for torch.compile) is left out. The time of a step with an attribute "scale"
+is multiplied by it.
+
+With more arguments (memory CASE STEPS PRECISION [VARIANT]) it serves nobody: it prints the variants;
+or how many bytes the process has held at most after so many steps of one, and before them.
 """
 import gc
 import importlib.util
@@ -45,8 +49,7 @@ def prepare(case, option, quick):
         try:
             parts = build(make)
             for step in parts.values():
-                for _ in range(3):
-                    step()
+                step()
         except Exception as problem:
             print(f"peer: {case} {name} left out: {problem}", file=sys.stderr)
             continue
@@ -71,10 +74,12 @@ def clock(step, calls):
 
 
 def calibrate(step, seconds):
-    start, calls = time.perf_counter(), 0
-    while calls < 3 or time.perf_counter() - start <= seconds / 4:
-        step()
+    calls, spent = 0, 0.0
+    while not (spent > seconds or calls >= 3 and spent > seconds / 4):
+        spent += clock(step, 1)
         calls += 1
+    if spent > seconds:
+        return 1
     one = clock(step, calls) / calls
     return max(1, min(int(seconds / max(one, 1e-9)) + 1, 1000000))
 
@@ -84,7 +89,8 @@ def measure(case, variant, part, seconds):
     if key not in counts:
         counts[key] = calibrate(steps[key], seconds)
     steps[key]()
-    return clock(steps[key], counts[key]) / counts[key]
+    one = clock(steps[key], counts[key]) / counts[key]
+    return one * getattr(steps[key], "scale", 1)
 
 
 def set_threads(n):
@@ -110,7 +116,26 @@ def serve(answers):
         print(json.dumps(answer), file=answers)
 
 
+def held(what):
+    with open("/proc/self/status") as status:
+        return next(1024 * int(line.split()[1]) for line in status if line.startswith(what))
+
+
+def memory(case, count, precision, variant=None):
+    before = held("VmRSS")
+    made = variants_of(case, {"precision": precision})
+    if variant is None:
+        return [name for name in made if "compile" not in name]
+    for step in build(made[variant]).values():
+        for _ in range(int(count)):
+            step()
+    return {"most": held("VmHWM"), "before": before}
+
+
 if __name__ == "__main__":
+    if sys.argv[3:4] == ["memory"]:
+        print(json.dumps(memory(*sys.argv[4:])))
+        sys.exit()
     to_runner = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print goes to standard error
     serve(to_runner)

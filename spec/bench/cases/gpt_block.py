@@ -1,21 +1,17 @@
 import torch
+import training
 from torch import nn
 
 
-def stepper(compiled=False):
+def build(batch=16):
     model = nn.TransformerEncoderLayer(256, 4, 1024, 0.0, "gelu", batch_first=True, norm_first=True)
     mask = nn.Transformer.generate_square_subsequent_mask(128)
-    x = torch.randn(16, 128, 256)
-    opt = torch.optim.SGD(model.parameters(), lr=0.01)
-    run = torch.compile(model) if compiled else model
 
-    def step():
-        opt.zero_grad()
-        run(x, src_mask=mask, is_causal=True).square().mean().backward()
-        opt.step()
+    def loss(model, x):
+        return model(x, src_mask=mask, is_causal=True).square().mean()
 
-    return step
+    return model, [torch.randn(batch, 128, 256)], loss, torch.optim.SGD, dict(lr=0.01)
 
 
-def variants():
-    return {"default": stepper, "compile": lambda: stepper(compiled=True)}
+def variants(**size):
+    return training.variants(lambda: build(**size))

@@ -1,8 +1,12 @@
---- One training step of LeNets++ (six 5x5 convolutions, PReLU), batch 128, float32.
-return {
-  flop = 62e9,
-  setup = function(pg)
-    local nn = pg.nn
+--- One training step of LeNets++ (six 5x5 convolutions, PReLU), batch 128.
+local training = require "spec.bench.training"
+
+return training {
+  bf16 = true,
+  threads = true,
+  growth = {{axis = "batch", values = {8, 16, 32, 64, 128, 256}}},
+  build = function(pg, option)
+    local nn, n = pg.nn, option.batch or 128
     pg.manual_seed(1)
     local layers, channels = {}, 1
     for _, width in ipairs {32, 64, 128} do
@@ -17,13 +21,8 @@ return {
       layers[#layers + 1] = layer
     end
     local net = nn.Sequential(layers)
-    local opt = pg.optim.SGD(net:parameters(), {lr = 0.01, momentum = 0.9, weight_decay = 5e-4})
-    local x, y = pg.rand(128, 1, 28, 28), pg.randint(1, 10, {128})
-    return function()
-      local _ <close> = pg.scope()
-      opt:zero_grad()
-      nn.functional.cross_entropy(net(x), y):backward()
-      opt:step()
-    end
+    local x, y = pg.rand(n, 1, 28, 28), pg.randint(1, 10, {n})
+    return pg.optim.SGD(net:parameters(), {lr = 0.01, momentum = 0.9, weight_decay = 5e-4}),
+      function() return nn.functional.cross_entropy(net(x), y) end
   end,
 }

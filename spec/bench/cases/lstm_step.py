@@ -1,19 +1,14 @@
 import torch
+import training
 
 
-def stepper(compiled=False):
+def build():
+    def loss(model, x):
+        return model(x)[0].square().mean()
+
     model = torch.nn.LSTM(128, 256)
-    x = torch.randn(64, 32, 128)
-    opt = torch.optim.SGD(model.parameters(), lr=0.01)
-    run = torch.compile(model) if compiled else model
-
-    def step():
-        opt.zero_grad()
-        run(x)[0].square().mean().backward()
-        opt.step()
-
-    return step
+    return model, [torch.randn(64, 32, 128)], loss, torch.optim.SGD, dict(lr=0.01)
 
 
 def variants():
-    return {"default": stepper, "compile": lambda: stepper(compiled=True)}
+    return training.variants(build)

@@ -1,20 +1,19 @@
 import torch
+import training
 from torch import nn
 
 
-def stepper(compiled=False):
-    model = nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
-    x, y = torch.rand(128, 784), torch.randint(0, 10, (128,))
-    opt = torch.optim.Adam(model.parameters(), lr=1e-3)
-    run = torch.compile(model) if compiled else model
+def build(batch=128, width=512):
+    model = nn.Sequential(
+        nn.Linear(784, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
+    )
+    inputs = [torch.rand(batch, 784), torch.randint(0, 10, (batch,))]
 
-    def step():
-        opt.zero_grad()
-        nn.functional.cross_entropy(run(x), y).backward()
-        opt.step()
+    def loss(model, x, y):
+        return nn.functional.cross_entropy(model(x), y)
 
-    return step
+    return model, inputs, loss, torch.optim.Adam, dict(lr=1e-3)
 
 
-def variants():
-    return {"default": stepper, "compile": lambda: stepper(compiled=True)}
+def variants(**size):
+    return training.variants(lambda: build(**size))

@@ -1,20 +1,17 @@
 import torch
+import training
 from torch import nn
 
 
-def stepper(compiled=False):
+def build():
     model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
-    x, y = torch.rand(16, 4), torch.randint(0, 3, (16,))
-    opt = torch.optim.SGD(model.parameters(), lr=0.01)
-    run = torch.compile(model) if compiled else model
+    inputs = [torch.rand(16, 4), torch.randint(0, 3, (16,))]
 
-    def step():
-        opt.zero_grad()
-        nn.functional.cross_entropy(run(x), y).backward()
-        opt.step()
+    def loss(model, x, y):
+        return nn.functional.cross_entropy(model(x), y)
 
-    return step
+    return model, inputs, loss, torch.optim.SGD, dict(lr=0.01)
 
 
 def variants():
-    return {"default": stepper, "compile": lambda: stepper(compiled=True)}
+    return training.variants(build)
