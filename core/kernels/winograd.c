@@ -136,7 +136,8 @@ static void plan_parts(pgk_winograd *p) {
 }
 
 bool PG_AT(pgk_winograd_plan)(const pgk_conv *s, pgk_winograd *p) {
-  enum { CACHE = 96 << 10 };
+  /* Floats of a block that stay in the second cache, and of weights that stay in the third. */
+  enum { CACHE = 96 << 10, WEIGHTS = 4 << 20 };
   const int64_t size = s->kernel[2];
   if (s->bf16 || s->groups != 1 || s->kernel[0] != 1 || s->in[0] != 1 || s->before[0] ||
       s->after[0] || s->kernel[1] != size || (size != 3 && size != 5) || s->ic % 16 || s->oc % 16)
@@ -150,12 +151,13 @@ bool PG_AT(pgk_winograd_plan)(const pgk_conv *s, pgk_winograd *p) {
   p->columns = (s->out[2] + p->side - 1) / p->side;
   p->tiles = s->n * p->rows * p->columns;
   const int64_t direct = size * size * s->n * s->out[1] * s->out[2];
-  if (p->tiles < 32 || POINTS * p->tiles * 5 > direct * 4) return false;
+  p->weight_size = POINTS * s->ic * s->oc;
+  if (p->tiles < (p->weight_size > WEIGHTS ? 256 : 32) || POINTS * p->tiles * 5 > direct * 4)
+    return false;
   p->block = least(64, CACHE / POINTS / (s->ic + s->oc) / LINE * LINE);
   if (p->block < LINE) p->block = LINE;
   p->blocks = (p->tiles + p->block - 1) / p->block;
   const int64_t values = row_size(s->ic) > s->oc ? row_size(s->ic) : s->oc;
-  p->weight_size = POINTS * s->ic * s->oc;
   p->lane_size = 2 * POINTS * point_size(p, values) + values;
   plan_parts(p);
   return true;
