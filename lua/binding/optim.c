@@ -73,6 +73,13 @@ static void push_hyper(lua_State *L, const pg_rule *rule, const double *hyper) {
   }
 }
 
+/* Place of a hyperparameter of the rule, or -1. */
+static int find_hyper(const pg_rule *rule, const char *name) {
+  for (int k = 0; rule->param[k].kind != PG_END; k++)
+    if (strcmp(rule->param[k].name, name) == 0) return k;
+  return -1;
+}
+
 /* optim_add_group(h, params, options) */
 static int l_optim_add_group(lua_State *L) {
   optim_box *b = check_box(L);
@@ -109,13 +116,19 @@ static int l_optim_hyper(lua_State *L) {
   return 1;
 }
 
+/* optim_set_hyper(h, group, options): a rate may be negative here, because schedules that are
+ * chained, and sums that round, go below 0 as PyTorch's do. */
 static int l_optim_set_hyper(lua_State *L) {
   optim_box *b = check_box(L);
   int g = check_group(L, b);
   double *hyper = pg_optim_hyper(b->o, g), wanted[PG_MAX_PARAM];
   memcpy(wanted, hyper, sizeof wanted);
   read_hyper(L, 3, b->rule, wanted);
+  const int rate = find_hyper(b->rule, "lr");
+  const double given = rate >= 0 ? wanted[rate] : 0;
+  if (given < 0) wanted[rate] = 0;
   pgl_check(L, pg_optim_check(b->o, g, wanted));
+  if (given < 0) wanted[rate] = given;
   memcpy(hyper, wanted, sizeof wanted);
   return 0;
 }
