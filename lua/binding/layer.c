@@ -1,19 +1,39 @@
 /* Layers as handles. Relies on pgl.h, nn/layer.h. Spec: spec/binding/layer_spec.lua. */
+#include <stdio.h>
 #include <string.h>
 
 #include "nn/layer.h"
 #include "pgl.h"
 
+static const char layer_tag = 0;
+
+typedef struct layer_box {
+  const void *tag;
+  pg_layer *layer;
+  bool hooked; /* calls go the long way through Lua */
+} layer_box;
+
+static layer_box *to_layer(lua_State *L, int idx) {
+  layer_box *b = lua_touserdata(L, idx);
+  return b && lua_rawlen(L, idx) == sizeof *b && b->tag == &layer_tag ? b : NULL;
+}
+
+static layer_box *check_box(lua_State *L) {
+  layer_box *b = to_layer(L, 1);
+  if (!b) luaL_error(L, "expected a layer, got %s", luaL_typename(L, 1));
+  return b;
+}
+
 static pg_layer *check_layer(lua_State *L) {
-  pg_layer **box = luaL_checkudata(L, 1, "perigee.layer");
-  if (!*box) luaL_error(L, "the layer was not built");
-  return *box;
+  layer_box *b = check_box(L);
+  if (!b->layer) luaL_error(L, "the layer was not built");
+  return b->layer;
 }
 
 static int layer_gc(lua_State *L) {
-  pg_layer **box = luaL_checkudata(L, 1, "perigee.layer");
-  pg_layer *l = *box;
-  *box = NULL;
+  layer_box *b = check_box(L);
+  pg_layer *l = b->layer;
+  b->layer = NULL;
   if (l) pg_layer_unref(l);
   return 0;
 }
@@ -32,45 +52,119 @@ static int l_layer_new(lua_State *L) {
   a.fn = def->name;
   a.extra = layer_keys;
   a.last = lua_gettop(L);
-  pg_layer **box = lua_newuserdatauv(L, sizeof *box, 0);
-  *box = NULL;
+  layer_box *box = lua_newuserdatauv(L, sizeof *box, 0);
+  *box = (layer_box){.tag = &layer_tag};
   luaL_setmetatable(L, "perigee.layer");
   int top = lua_gettop(L);
   pg_call c;
   pgl_defaults(&c, st->ctx, def->param);
   if (!pgl_parse(L, &a, 2, def->param, &c)) return luaL_error(L, "%s", st->error);
-  pgl_check(L, pg_layer_new(st->ctx, def, &c, box));
+  pgl_check(L, pg_layer_new(st->ctx, def, &c, &box->layer));
   lua_settop(L, top);
   return 1;
 }
 
-/* layer_forward(h, x ..) -> y .. */
-static int l_layer_forward(lua_State *L) {
-  pg_layer *l = check_layer(L);
-  int n = lua_gettop(L) - 1;
+/* Runs l on the n tensors from stack index `first`. Pushes the results and returns their number; or
+ * -1 with the text in st->error. */
+static int run_layer(lua_State *L, pgl_state *st, pg_layer *l, int first, int n) {
   pg_tensor *in[PG_MAX_IN], *out[PG_MAX_OUT] = {0};
-  int least = l->def->nin_least ? l->def->nin_least : l->def->nin;
-  if (n < least || n > l->def->nin)
-    return luaL_error(L, "%s: expected %d input%s, got %d", l->def->name, least,
-                      least == 1 ? "" : "s", n);
+  pgl_box *box[PG_MAX_OUT];
+  const pg_layer_def *def = l->def;
+  int least = def->nin_least ? def->nin_least : def->nin;
+  if (n < least || n > def->nin) {
+    snprintf(st->error, sizeof st->error, "%s: expected %d input%s, got %d", def->name, least,
+             least == 1 ? "" : "s", n);
+    return -1;
+  }
   for (int i = 0; i < n; i++) {
-    pgl_box *b = pgl_to_box(L, i + 2);
-    if (!b || !b->t)
-      return luaL_error(L, "%s: input %d: expected a tensor, got %s", l->def->name, i + 1,
-                        b ? "a released tensor" : luaL_typename(L, i + 2));
+    pgl_box *b = pgl_to_box(L, first + i);
+    if (!b || !b->t) {
+      snprintf(st->error, sizeof st->error, "%s: input %d: expected a tensor, got %s", def->name,
+               i + 1, b ? "a released tensor" : luaL_typename(L, first + i));
+      return -1;
+    }
     in[i] = b->t;
   }
-  pgl_box *box[PG_MAX_OUT];
-  for (int j = 0; j < l->def->nout; j++) box[j] = pgl_box_new(L, true);
+  for (int j = 0; j < def->nout; j++) box[j] = pgl_box_new_in(L, st, true);
   pg_status s = pg_layer_forward(l, n, in, out);
-  if (s == PG_ENOMEM && !pgl_state_of(L)->injecting) {
+  if (s == PG_ENOMEM && !st->injecting) {
     lua_gc(L, LUA_GCCOLLECT);
     s = pg_layer_forward(l, n, in, out);
   }
-  pgl_check(L, s);
-  for (int j = 0; j < l->def->nout; j++) box[j]->t = out[j];
-  pgl_pressure(L, pgl_state_of(L));
-  return l->def->nout;
+  if (s != PG_OK) {
+    snprintf(st->error, sizeof st->error, "%s", pg_error(st->ctx));
+    return -1;
+  }
+  for (int j = 0; j < def->nout; j++) box[j]->t = out[j];
+  pgl_pressure(L, st);
+  return def->nout;
+}
+
+/* layer_forward(h, x ..) -> y .. */
+static int l_layer_forward(lua_State *L) {
+  pgl_state *st = pgl_state_of(L);
+  pg_layer *l = check_layer(L);
+  int n = run_layer(L, st, l, 2, lua_gettop(L) - 1);
+  return n >= 0 ? n : luaL_error(L, "%s", st->error);
+}
+
+static int all_results(lua_State *L, int status, lua_KContext k) {
+  (void)status;
+  (void)k;
+  return lua_gettop(L);
+}
+
+/* What a layer's class has as __call. Upvalues: state; "_handle"; the long way, for what is no
+ * plain call of an unhooked layer with tensors; what raises an error (layer, text). */
+static int call_layer(lua_State *L) {
+  pgl_state *st = lua_touserdata(L, lua_upvalueindex(1));
+  int n = lua_gettop(L) - 1;
+  if (!st->observed && lua_type(L, 1) == LUA_TTABLE) {
+    lua_pushvalue(L, lua_upvalueindex(2));
+    lua_rawget(L, 1);
+    layer_box *b = to_layer(L, -1);
+    bool plain = b && b->layer && !b->hooked;
+    for (int i = 2; i <= n + 1 && plain; i++) plain = pgl_to_box(L, i) != NULL;
+    if (plain) {
+      pg_layer *l = b->layer; /* the module holds the handle */
+      int results = run_layer(L, st, l, 2, n);
+      if (results >= 0) return results;
+      lua_settop(L, 1);
+      lua_pushstring(L, st->error);
+      lua_pushvalue(L, lua_upvalueindex(4));
+      lua_insert(L, 1);
+      lua_call(L, 2, 0);
+      return 0;
+    }
+    lua_settop(L, n + 1);
+  }
+  lua_pushvalue(L, lua_upvalueindex(3));
+  lua_insert(L, 1);
+  lua_callk(L, n + 1, LUA_MULTRET, 0, all_results);
+  return lua_gettop(L);
+}
+
+/* layer_caller(long_way, fail) -> the function for __call */
+static int l_layer_caller(lua_State *L) {
+  lua_settop(L, 2);
+  lua_pushlightuserdata(L, pgl_state_of(L));
+  lua_insert(L, 1);
+  lua_pushliteral(L, "_handle");
+  lua_insert(L, 2);
+  lua_pushcclosure(L, call_layer, 4);
+  return 1;
+}
+
+/* layer_hooked(h): from now on calls go the long way. */
+static int l_layer_hooked(lua_State *L) {
+  check_box(L)->hooked = true;
+  return 0;
+}
+
+/* observe(on): while it is on, calls of all layers go the long way. */
+static int l_observe(lua_State *L) {
+  pgl_state_of(L)->observed = lua_toboolean(L, 1);
+  return 0;
 }
 
 static int find_slot(lua_State *L, const pg_layer *l, const char *name) {
@@ -203,6 +297,9 @@ void pgl_open_layer(lua_State *L) {
   lua_pop(L, 1);
   static const luaL_Reg functions[] = {{"layer_new", l_layer_new},
                                        {"layer_forward", l_layer_forward},
+                                       {"layer_caller", l_layer_caller},
+                                       {"layer_hooked", l_layer_hooked},
+                                       {"observe", l_observe},
                                        {"layer_slots", l_layer_slots},
                                        {"layer_get", l_layer_get},
                                        {"layer_set", l_layer_set},

@@ -20,6 +20,7 @@ typedef struct pgl_state {
   int calls;          /* of pgl_pressure since then */
   int tensor_meta;    /* the metatable's place in the registry */
   lua_State *running; /* that called the engine; hooks run on it */
+  bool observed;      /* somebody wants to see every call of a module */
   bool injecting;     /* core.fail_after is armed: no second try on ENOMEM */
   char error[PG_ERROR_LEN];
 } pgl_state;

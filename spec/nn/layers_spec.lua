@@ -257,3 +257,55 @@ describe("layers", function()
     end
   end)
 end)
+
+describe("calls of layers in C", function()
+  it("see a forward that replaces the layer's own, on an object or on the class", function()
+    local x = pg.ones(1, 2)
+    local layer = nn.ReLU()
+    layer(x)
+    layer.forward = function(_, t) return t + 1 end
+    H.same(layer(x), {{2, 2}})
+    local class = nn.Softsign
+    local other = class()
+    other(x)
+    class.forward = function(_, t) return t * 3 end
+    H.same(other(x), {{3, 3}})
+    class.forward = nil
+    H.same(other(x), {{0.5, 0.5}})
+    local Twice = nn.ReLU:extend "Twice"
+    function Twice:forward(t) return nn.ReLU.forward(self, t) * 2 end
+    H.same(Twice()(x), {{2, 2}})
+  end)
+
+  it("run hooks that came after the first call", function()
+    local x, seen = pg.ones(1, 2), 0
+    local layer = nn.ReLU()
+    layer(x)
+    local handle = layer:register_forward_hook(function() seen = seen + 1 end)
+    layer(x)
+    handle:remove()
+    layer(x)
+    assert.equal(1, seen)
+  end)
+
+  it("may yield in a hook", function()
+    local layer = nn.ReLU()
+    layer:register_forward_hook(function(_, _, y)
+      coroutine.yield "inside"
+      return y + 1
+    end)
+    local run = coroutine.wrap(function() return layer(pg.ones(2)) end)
+    assert.equal("inside", run())
+    H.same(run(), {2, 2})
+  end)
+
+  it("blame the line of the script, and name the layer", function()
+    local layer = nn.Linear(3, 2, {name = "head"})
+    H.raises(function() layer(pg.ones(1, 4)) end, "_spec.lua:%d+: linear: .*in layer Linear 'head'")
+    H.raises(function() layer() end, "_spec.lua:%d+: Linear: expected 1 input, got 0")
+    H.raises(function() layer(1) end, "_spec.lua:%d+: Linear: input 1: expected a tensor")
+    local gone = pg.ones(1, 3)
+    gone:release()
+    H.raises(function() layer(gone) end, "_spec.lua:%d+: Linear: input 1: .*released")
+  end)
+end)

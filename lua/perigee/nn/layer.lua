@@ -40,19 +40,32 @@ end
 
 local layer_forward = core.layer_forward
 
---- Results of a forward, or its error on the script's line, with the layer's name where it has one.
-local function finish(self, ok, first, ...)
-  if ok then return first, ... end
-  if type(first) ~= "string" then error(first, 0) end
+--- Raises the error of a forward on the script's line, with the layer's name where it has one.
+local function fail(self, message)
+  if type(message) ~= "string" then error(message, 0) end
   local name = rawget(self, "_name")
   if name then
-    first = first:gsub("%(in layer " .. self.class_name .. "%)$",
+    message = message:gsub("%(in layer " .. self.class_name .. "%)$",
       function() return ("(in layer %s '%s')"):format(self.class_name, name) end)
   end
-  error(blame.where() .. first, 0)
+  error(blame.where() .. message, 0)
+end
+
+local function finish(self, ok, first, ...)
+  if ok then return first, ... end
+  fail(self, first)
 end
 
 function Layer:forward(...) return finish(self, pcall(layer_forward, self._handle, ...)) end
+
+-- The way of most calls past Lua: an unhooked layer of a class whose forward is the one above.
+module.call_layer = core.layer_caller(Layer.__call, fail)
+
+--- A class whose forward is replaced is called through Lua from then on.
+local function set_class_field(class, key, value)
+  rawset(class, key, value)
+  if key == "forward" then class.__call = Layer.__call end
+end
 
 --- A parameter is always the same value; a buffer is asked for, because C may bring it up to date.
 local function slot_value(self, slot)
@@ -237,7 +250,8 @@ function M.class(name)
   class._base = Layer
   class._info = info
   classes[name] = setmetatable(class, {__index = Layer, __name = "module class",
-    __call = getmetatable(module.Module).__call})
+    __newindex = set_class_field, __call = getmetatable(module.Module).__call})
+  class.__call = module.call_layer
   if info.lua then
     for key, value in pairs(require(info.lua)) do class[key] = value end
   end

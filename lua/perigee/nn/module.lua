@@ -21,7 +21,7 @@ M.Module = Module
 
 local function construct(class, ...)
   local self = setmetatable({_modules = {}, _parameters = {}, _buffers = {}, _order = {},
-    _training = true, _given = table.pack(...)}, class)
+    _training = true, _hooked = false, _given = table.pack(...)}, class)
   local init = class.init
   if init then init(self, ...) end
   return self
@@ -45,6 +45,7 @@ function Module:extend(name)
   class.__name = name
   class.class_name = name
   class._base = self
+  if class.__call == M.call_layer then class.__call = Module.__call end
   classes[name] = class
   return setmetatable(class, {__index = self, __name = Class.__name, __call = Class.__call})
 end
@@ -179,6 +180,13 @@ function Module:register_buffer(name, tensor)
   return self
 end
 
+--- Calls of this module go the long way from now on.
+local function set_hooked(self)
+  rawset(self, "_hooked", true)
+  local handle = rawget(self, "_handle")
+  if handle then core.layer_hooked(handle) end
+end
+
 function Module:__newindex(key, value)
   if key == "training" then
     self:set_training(value)
@@ -198,6 +206,7 @@ function Module:__newindex(key, value)
   else
     remove(self, key)
     rawset(self, key, value)
+    if key == "forward" then set_hooked(self) end
   end
 end
 
@@ -238,7 +247,10 @@ local observer   -- what the profiler wants called at the start of every module'
 
 --- observe(fn): fn(module) is called before a module runs; what it returns is closed afterwards.
 -- observe(nil) ends that.
-function M.observe(fn) observer = fn end
+function M.observe(fn)
+  observer = fn
+  core.observe(fn ~= nil)
+end
 
 local function call_observed(self, ...)
   local _ <close> = observer(self)
@@ -246,8 +258,7 @@ local function call_observed(self, ...)
   return self:forward(...)
 end
 
---- Runs forward; with symbolic tensors it records a node of a graph instead.
-function Module:__call(...)
+local function call_any(self, ...)
   if any_table(...) then
     graph = graph or require "perigee.nn.graph"
     if graph.any_symbolic(...) then return graph.apply(self, ...) end
@@ -257,13 +268,23 @@ function Module:__call(...)
   return self:forward(...)
 end
 
+local getmetatable, select, type = getmetatable, select, type
+
+--- Runs forward; with symbolic tensors it records a node of a graph instead.
+function Module:__call(x, ...)
+  if self._hooked or observer or type(x) == "table" or select("#", ...) > 0 then
+    return call_any(self, x, ...)
+  end
+  return getmetatable(self).forward(self, x)
+end
+
 function Module:forward()
   error(self.class_name .. " has no forward", 2)
 end
 
 local function add_hook(self, list, fn, what)
   util.expect(what, "hook", fn, "callable")
-  rawset(self, "_hooked", true)
+  set_hooked(self)
   local hooks = rawget(self, list) or {}
   rawset(self, list, hooks)
   local hook = {fn = fn}

@@ -44,15 +44,14 @@ function Sequential:config()
   return {list, n = 1}
 end
 
-function Sequential:forward(...)
-  local children, order = self._modules, self._order
-  local first = order[1] and children[order[1]]
-  if not first then return ... end
-  if #order == 1 then return first(...) end
-  local x = table.pack(first(...))
-  for i = 2, #order - 1 do x = table.pack(children[order[i]](table.unpack(x, 1, x.n))) end
-  return children[order[#order]](table.unpack(x, 1, x.n))
+--- The results of the children from i on, one after the other.
+local function chain(children, order, i, ...)
+  local name = order[i]
+  if not name then return ... end
+  return chain(children, order, i + 1, children[name](...))
 end
+
+function Sequential:forward(...) return chain(self._modules, self._order, 1, ...) end
 
 function Sequential:__len() return #self._order end
 
