@@ -7,7 +7,9 @@
 #include "ops/reduction.h"
 
 enum { NONE, MEAN, SUM }; /* arg reduction */
-enum { STACK_ROWS = 64 }; /* STACK_ROWS: losses of so few rows need no allocation */
+/* STACK_ROWS: losses of so few rows need no allocation. FEW: so few classes are worked on BLOCK
+ * rows at a time, a lane a row. */
+enum { STACK_ROWS = 64, FEW = 16, BLOCK = 16 };
 
 /* Everything a row needs. Rows are the places that have a label; a row has `classes` scores, side
  * by side in memory. */
@@ -28,113 +30,160 @@ typedef struct loss_job {
 /* Per row of class scores x, with l = log sum exp(x) and q the wanted distribution
  * (weight[y] (1 - s) at label y, + weight[c] s / C everywhere; or weight[c] (target[c] (1 - s) + s
  * / C)): loss = sum q (l - x), d x = sum(q) exp(x - l) - q, d target = weight (1 - s) (l - x). */
-#define CLASS_LOSS(suffix, T)                                                                    \
-  static inline T log_sum_exp_##suffix(int64_t n, const T *restrict x) {                         \
-    T m = lanes_max_##suffix(n, x), top = m - m == 0 ? m : 0, e[LANES];                          \
-    int64_t whole = n / LANES * LANES, rest = n - whole;                                         \
-    double sum = 0;                                                                              \
-    if (whole) {                                                                                 \
-      for (int j = 0; j < LANES; j++) e[j] = 0;                                                  \
-      for (int64_t i = 0; i < whole; i += LANES)                                                 \
-        for (int j = 0; j < LANES; j++) e[j] += pg_exp_##suffix(x[i + j] - top);                 \
-      LANES_FOLD(e, LANES_ADD);                                                                  \
-      sum = (double)e[0];                                                                        \
-    }                                                                                            \
-    for (int64_t j = 0; j < rest; j++) e[j] = pg_exp_##suffix(x[whole + j] - top);               \
-    for (int64_t j = 0; j < rest; j++) sum += (double)e[j];                                      \
-    return top + (T)log(sum);                                                                    \
-  }                                                                                              \
-  static void forward_##suffix(void *arg, int64_t begin, int64_t end) {                          \
-    const loss_job *j = arg;                                                                     \
-    int64_t n = j->classes;                                                                      \
-    const T *w = j->weight;                                                                      \
-    double s = j->smooth, each = n ? s / (double)n : 0;                                          \
-    for (int64_t r = begin; r < end; r++) {                                                      \
-      const T *restrict x = (const T *)j->x + r * n;                                             \
-      T l = log_sum_exp_##suffix(n, x);                                                          \
-      double loss = 0;                                                                           \
-      ((T *)j->lse)[r] = l;                                                                      \
-      if (j->label) {                                                                            \
-        int64_t y = j->label[r];                                                                 \
-        if (y == j->ignore) {                                                                    \
-          j->loss[r] = 0;                                                                        \
-          continue;                                                                              \
-        }                                                                                        \
-        loss = (1 - s) * (w ? (double)w[y - 1] : 1) * (double)(l - x[y - 1]);                    \
-        if (s > 0)                                                                               \
-          for (int64_t c = 0; c < n; c++)                                                        \
-            loss += each * (w ? (double)w[c] : 1) * (double)(l - x[c]);                          \
-      } else {                                                                                   \
-        const T *restrict t = (const T *)j->target + r * n;                                      \
-        for (int64_t c = 0; c < n; c++)                                                          \
-          loss += (w ? (double)w[c] : 1) * ((1 - s) * (double)t[c] + each) * (double)(l - x[c]); \
-      }                                                                                          \
-      j->loss[r] = loss;                                                                         \
-    }                                                                                            \
-  }                                                                                              \
-  static void backward_##suffix(void *arg, int64_t begin, int64_t end) {                         \
-    const loss_job *j = arg;                                                                     \
-    int64_t n = j->classes;                                                                      \
-    const T *w = j->weight;                                                                      \
-    double s = j->smooth, each = n ? s / (double)n : 0, all = 0;                                 \
-    for (int64_t c = 0; c < n && s > 0; c++) all += each * (w ? (double)w[c] : 1);               \
-    for (int64_t r = begin; r < end; r++) {                                                      \
-      const T *restrict x = (const T *)j->x + r * n;                                             \
-      T *restrict gx = j->gx ? (T *)j->gx + r * n : NULL;                                        \
-      T l = ((const T *)j->lse)[r];                                                              \
-      double scale = j->scale * (double)((const T *)j->g)[r * j->gs];                            \
-      if (j->label) {                                                                            \
-        int64_t y = j->label[r];                                                                 \
-        if (y == j->ignore) {                                                                    \
-          for (int64_t c = 0; c < n; c++) gx[c] = 0;                                             \
-          continue;                                                                              \
-        }                                                                                        \
-        double hit = (1 - s) * (w ? (double)w[y - 1] : 1);                                       \
-        T f = (T)(scale * (hit + all)), low = (T)(scale * each);                                 \
-        for (int64_t c = 0; c < n; c++) gx[c] = f * pg_exp_##suffix(x[c] - l);                   \
-        if (s > 0)                                                                               \
-          for (int64_t c = 0; c < n; c++) gx[c] -= low * (w ? w[c] : 1);                         \
-        gx[y - 1] -= (T)(scale * hit);                                                           \
-        continue;                                                                                \
-      }                                                                                          \
-      const T *restrict t = (const T *)j->target + r * n;                                        \
-      if (gx) {                                                                                  \
-        double sum = all;                                                                        \
-        for (int64_t c = 0; c < n; c++) sum += (1 - s) * (double)t[c] * (w ? (double)w[c] : 1);  \
-        T f = (T)(scale * sum), part = (T)(scale * (1 - s)), low = (T)(scale * each);            \
-        for (int64_t c = 0; c < n; c++)                                                          \
-          gx[c] = f * pg_exp_##suffix(x[c] - l) - (part * t[c] + low) * (w ? w[c] : 1);          \
-      }                                                                                          \
-      if (j->gt) {                                                                               \
-        T *restrict gt = (T *)j->gt + r * n, f = (T)(scale * (1 - s));                           \
-        for (int64_t c = 0; c < n; c++) gt[c] = f * (l - x[c]) * (w ? w[c] : 1);                 \
-      }                                                                                          \
-    }                                                                                            \
-  }                                                                                              \
-  /* nll: loss = - weight[y] x[y] */                                                             \
-  static void forward_nll_##suffix(void *arg, int64_t begin, int64_t end) {                      \
-    const loss_job *j = arg;                                                                     \
-    const T *x = j->x, *w = j->weight;                                                           \
-    for (int64_t r = begin; r < end; r++) {                                                      \
-      int64_t y = j->label[r] - 1;                                                               \
-      bool skip = y + 1 == j->ignore;                                                            \
-      j->loss[r] = skip ? 0 : -(w ? (double)w[y] : 1) * (double)x[r * j->classes + y];           \
-    }                                                                                            \
-  }                                                                                              \
-  static void backward_nll_##suffix(void *arg, int64_t begin, int64_t end) {                     \
-    const loss_job *j = arg;                                                                     \
-    const T *w = j->weight;                                                                      \
-    for (int64_t r = begin; r < end; r++) {                                                      \
-      T *gx = (T *)j->gx + r * j->classes;                                                       \
-      int64_t y = j->label[r] - 1;                                                               \
-      for (int64_t c = 0; c < j->classes; c++) gx[c] = 0;                                        \
-      if (y + 1 == j->ignore) continue;                                                          \
-      double scale = j->scale * (double)((const T *)j->g)[r * j->gs];                            \
-      gx[y] = (T)(-scale * (w ? (double)w[y] : 1));                                              \
-    }                                                                                            \
-  }                                                                                              \
-  static void store_##suffix(int64_t n, const double *loss, void *out) {                         \
-    for (int64_t i = 0; i < n; i++) ((T *)out)[i] = (T)loss[i];                                  \
+#define CLASS_LOSS(suffix, T)                                                                     \
+  static inline T log_sum_exp_##suffix(int64_t n, const T *restrict x) {                          \
+    T m = lanes_max_##suffix(n, x), top = m - m == 0 ? m : 0, e[LANES];                           \
+    int64_t whole = n / LANES * LANES, rest = n - whole;                                          \
+    double sum = 0;                                                                               \
+    if (whole) {                                                                                  \
+      for (int j = 0; j < LANES; j++) e[j] = 0;                                                   \
+      for (int64_t i = 0; i < whole; i += LANES)                                                  \
+        for (int j = 0; j < LANES; j++) e[j] += pg_exp_##suffix(x[i + j] - top);                  \
+      LANES_FOLD(e, LANES_ADD);                                                                   \
+      sum = (double)e[0];                                                                         \
+    }                                                                                             \
+    for (int64_t j = 0; j < rest; j++) e[j] = pg_exp_##suffix(x[whole + j] - top);                \
+    for (int64_t j = 0; j < rest; j++) sum += (double)e[j];                                       \
+    return top + (T)log(sum);                                                                     \
+  }                                                                                               \
+  /* log_sum_exp of `rows` (at most BLOCK) rows of n (at most FEW) scores. */                     \
+  static void few_log_sum_exp_##suffix(int64_t rows, int64_t n, const T *restrict x,              \
+                                       T *restrict out) {                                         \
+    T col[FEW][BLOCK], top[BLOCK];                                                                \
+    double sum[BLOCK];                                                                            \
+    for (int64_t c = 0; c < n; c++)                                                               \
+      for (int r = 0; r < BLOCK; r++) col[c][r] = 0;                                              \
+    for (int64_t r = 0; r < rows; r++)                                                            \
+      for (int64_t c = 0; c < n; c++) col[c][r] = x[r * n + c];                                   \
+    for (int r = 0; r < BLOCK; r++) top[r] = -INFINITY;                                           \
+    for (int64_t c = 0; c < n; c++)                                                               \
+      for (int r = 0; r < BLOCK; r++) top[r] = LANES_MAX(col[c][r], top[r]);                      \
+    for (int r = 0; r < BLOCK; r++) {                                                             \
+      top[r] = top[r] - top[r] == 0 ? top[r] : 0;                                                 \
+      sum[r] = 0;                                                                                 \
+    }                                                                                             \
+    for (int64_t c = 0; c < n; c++)                                                               \
+      for (int r = 0; r < BLOCK; r++) sum[r] += (double)pg_exp_##suffix(col[c][r] - top[r]);      \
+    for (int r = 0; r < BLOCK; r++) top[r] += (T)pg_log_f64(sum[r]);                              \
+    for (int64_t r = 0; r < rows; r++) out[r] = top[r];                                           \
+  }                                                                                               \
+  /* gx = f exp(x - l) over `rows` (at most BLOCK) rows of n (at most FEW) scores, f a row. */    \
+  static void few_exp_##suffix(int64_t rows, int64_t n, const T *restrict x, const T *restrict l, \
+                               const T *restrict f, T *restrict gx) {                             \
+    T part[FEW * BLOCK];                                                                          \
+    for (int64_t r = 0; r < rows; r++)                                                            \
+      for (int64_t c = 0; c < n; c++) part[r * n + c] = x[r * n + c] - l[r];                      \
+    for (int64_t i = 0; i < rows * n; i++) part[i] = pg_exp_##suffix(part[i]);                    \
+    for (int64_t r = 0; r < rows; r++)                                                            \
+      for (int64_t c = 0; c < n; c++) gx[r * n + c] = f[r] * part[r * n + c];                     \
+  }                                                                                               \
+  static void forward_##suffix(void *arg, int64_t begin, int64_t end) {                           \
+    const loss_job *j = arg;                                                                      \
+    int64_t n = j->classes;                                                                       \
+    bool few = n <= FEW;                                                                          \
+    for (int64_t r = begin; r < end && few; r += BLOCK)                                           \
+      few_log_sum_exp_##suffix(pg_min64(BLOCK, end - r), n, (const T *)j->x + r * n,              \
+                               (T *)j->lse + r);                                                  \
+    const T *w = j->weight;                                                                       \
+    double s = j->smooth, each = n ? s / (double)n : 0;                                           \
+    for (int64_t r = begin; r < end; r++) {                                                       \
+      const T *restrict x = (const T *)j->x + r * n;                                              \
+      T l = few ? ((T *)j->lse)[r] : log_sum_exp_##suffix(n, x);                                  \
+      double loss = 0;                                                                            \
+      ((T *)j->lse)[r] = l;                                                                       \
+      if (j->label) {                                                                             \
+        int64_t y = j->label[r];                                                                  \
+        if (y == j->ignore) {                                                                     \
+          j->loss[r] = 0;                                                                         \
+          continue;                                                                               \
+        }                                                                                         \
+        loss = (1 - s) * (w ? (double)w[y - 1] : 1) * (double)(l - x[y - 1]);                     \
+        if (s > 0)                                                                                \
+          for (int64_t c = 0; c < n; c++)                                                         \
+            loss += each * (w ? (double)w[c] : 1) * (double)(l - x[c]);                           \
+      } else {                                                                                    \
+        const T *restrict t = (const T *)j->target + r * n;                                       \
+        for (int64_t c = 0; c < n; c++)                                                           \
+          loss += (w ? (double)w[c] : 1) * ((1 - s) * (double)t[c] + each) * (double)(l - x[c]);  \
+      }                                                                                           \
+      j->loss[r] = loss;                                                                          \
+    }                                                                                             \
+  }                                                                                               \
+  static void backward_##suffix(void *arg, int64_t begin, int64_t end) {                          \
+    const loss_job *j = arg;                                                                      \
+    int64_t n = j->classes;                                                                       \
+    const T *w = j->weight;                                                                       \
+    double s = j->smooth, each = n ? s / (double)n : 0, all = 0;                                  \
+    for (int64_t c = 0; c < n && s > 0; c++) all += each * (w ? (double)w[c] : 1);                \
+    bool few = n <= FEW && j->label;                                                              \
+    for (int64_t r0 = begin; r0 < end && few; r0 += BLOCK) {                                      \
+      int64_t rows = pg_min64(BLOCK, end - r0);                                                   \
+      T f[BLOCK];                                                                                 \
+      for (int64_t r = 0; r < rows; r++) {                                                        \
+        int64_t y = j->label[r0 + r];                                                             \
+        double hit = y == j->ignore ? 0 : (1 - s) * (w ? (double)w[y - 1] : 1);                   \
+        f[r] = (T)(j->scale * (double)((const T *)j->g)[(r0 + r) * j->gs] * (hit + all));         \
+      }                                                                                           \
+      few_exp_##suffix(rows, n, (const T *)j->x + r0 * n, (const T *)j->lse + r0, f,              \
+                       (T *)j->gx + r0 * n);                                                      \
+    }                                                                                             \
+    for (int64_t r = begin; r < end; r++) {                                                       \
+      const T *restrict x = (const T *)j->x + r * n;                                              \
+      T *restrict gx = j->gx ? (T *)j->gx + r * n : NULL;                                         \
+      T l = ((const T *)j->lse)[r];                                                               \
+      double scale = j->scale * (double)((const T *)j->g)[r * j->gs];                             \
+      if (j->label) {                                                                             \
+        int64_t y = j->label[r];                                                                  \
+        if (y == j->ignore) {                                                                     \
+          for (int64_t c = 0; c < n; c++) gx[c] = 0;                                              \
+          continue;                                                                               \
+        }                                                                                         \
+        double hit = (1 - s) * (w ? (double)w[y - 1] : 1);                                        \
+        T f = (T)(scale * (hit + all)), low = (T)(scale * each);                                  \
+        for (int64_t c = 0; c < n && !few; c++) gx[c] = f * pg_exp_##suffix(x[c] - l);            \
+        if (s > 0)                                                                                \
+          for (int64_t c = 0; c < n; c++) gx[c] -= low * (w ? w[c] : 1);                          \
+        gx[y - 1] -= (T)(scale * hit);                                                            \
+        continue;                                                                                 \
+      }                                                                                           \
+      const T *restrict t = (const T *)j->target + r * n;                                         \
+      if (gx) {                                                                                   \
+        double sum = all;                                                                         \
+        for (int64_t c = 0; c < n; c++) sum += (1 - s) * (double)t[c] * (w ? (double)w[c] : 1);   \
+        T f = (T)(scale * sum), part = (T)(scale * (1 - s)), low = (T)(scale * each);             \
+        for (int64_t c = 0; c < n; c++)                                                           \
+          gx[c] = f * pg_exp_##suffix(x[c] - l) - (part * t[c] + low) * (w ? w[c] : 1);           \
+      }                                                                                           \
+      if (j->gt) {                                                                                \
+        T *restrict gt = (T *)j->gt + r * n, f = (T)(scale * (1 - s));                            \
+        for (int64_t c = 0; c < n; c++) gt[c] = f * (l - x[c]) * (w ? w[c] : 1);                  \
+      }                                                                                           \
+    }                                                                                             \
+  }                                                                                               \
+  /* nll: loss = - weight[y] x[y] */                                                              \
+  static void forward_nll_##suffix(void *arg, int64_t begin, int64_t end) {                       \
+    const loss_job *j = arg;                                                                      \
+    const T *x = j->x, *w = j->weight;                                                            \
+    for (int64_t r = begin; r < end; r++) {                                                       \
+      int64_t y = j->label[r] - 1;                                                                \
+      bool skip = y + 1 == j->ignore;                                                             \
+      j->loss[r] = skip ? 0 : -(w ? (double)w[y] : 1) * (double)x[r * j->classes + y];            \
+    }                                                                                             \
+  }                                                                                               \
+  static void backward_nll_##suffix(void *arg, int64_t begin, int64_t end) {                      \
+    const loss_job *j = arg;                                                                      \
+    const T *w = j->weight;                                                                       \
+    for (int64_t r = begin; r < end; r++) {                                                       \
+      T *gx = (T *)j->gx + r * j->classes;                                                        \
+      int64_t y = j->label[r] - 1;                                                                \
+      for (int64_t c = 0; c < j->classes; c++) gx[c] = 0;                                         \
+      if (y + 1 == j->ignore) continue;                                                           \
+      double scale = j->scale * (double)((const T *)j->g)[r * j->gs];                             \
+      gx[y] = (T)(-scale * (w ? (double)w[y] : 1));                                               \
+    }                                                                                             \
+  }                                                                                               \
+  static void store_##suffix(int64_t n, const double *loss, void *out) {                          \
+    for (int64_t i = 0; i < n; i++) ((T *)out)[i] = (T)loss[i];                                   \
   }
 CLASS_LOSS(f32, float)
 CLASS_LOSS(f64, double)

@@ -78,4 +78,28 @@ describe("cross_entropy", function()
       H.same(ops.cross_entropy(t, y), ops.nll_loss(ops.log_softmax(t, 2), y), 1e-6)
     end
   end)
+
+  it("agrees with log_softmax and nll_loss for few classes and any number of rows", function()
+    for _, n in ipairs {1, 2, 3, 15, 16, 17} do
+      for _, rows in ipairs {1, 15, 16, 17, 40} do
+        for _, smooth in ipairs {0, 0.1} do
+          local t, y, w = H.randn(rows, n) * 8, H.int(1, n, {rows}), H.rand(n)
+          if rows > 15 then y[3] = -100 end
+          local a, b = t:detach():clone():requires_grad_(), t:detach():clone():requires_grad_()
+          local loss = ops.cross_entropy(a, y, {weight = w, label_smoothing = smooth})
+          local logp = ops.log_softmax(b, 2)
+          local naive = ops.nll_loss(logp, y, {weight = w}) * (1 - smooth)
+          if smooth > 0 then
+            local keep = (y:ne(-100)):to(t.dtype)
+            local picked = ops.index_select(w, 1, y:maximum(1)) * keep
+            naive = naive - (logp * w):sum(2):mul(keep):sum() * (smooth / n) / picked:sum()
+          end
+          loss:backward()
+          naive:backward()
+          H.same(loss, naive, 1e-5)
+          H.same(a.grad, b.grad, 1e-5)
+        end
+      end
+    end
+  end)
 end)
