@@ -32,6 +32,18 @@ static pg_status check(pg_call *c, int x, int y, int k) {
   return PG_OK;
 }
 
+/* in[k] centers, contiguous; in[n] counts and in[d] drift have a value for each class. */
+static pg_status check_companions(pg_call *c, int k, int n, int d) {
+  const pg_tensor *m = c->in[k];
+  PG_TRY(pg_want_same_dtype(c, d, k));
+  if (pg_is_contiguous(m) && pg_numel(c->in[d]) == m->shape[0] && c->in[n]->dtype == PG_I64 &&
+      pg_numel(c->in[n]) == m->shape[0])
+    return PG_OK;
+  return pg_fail(c->ctx, PG_ESTATE,
+                 "centers %s do not belong to counts %s and drift %s, or are not contiguous",
+                 pg_shape_str(m).s, pg_shape_str(c->in[n]).s, pg_shape_str(c->in[d]).s);
+}
+
 /* *out = in[y] as contiguous int64, every value of it in 1..classes. */
 static pg_status labels(pg_call *c, int y, int64_t classes, pg_tensor **out) {
   PG_TRY(pg__as(c->ctx, c->in[y], PG_I64, out));
@@ -51,151 +63,195 @@ static pg_status labels(pg_call *c, int y, int64_t classes, pg_tensor **out) {
 /* --- kernels ------------------------------------------------------------------------------------
  */
 
-enum { WIDE = 16, BLOCK = 8 };
+enum { WIDE = 16, BLOCK = 8, PIECE = 256 };
 
 /* distance2: sum of (x - c)^2, in WIDE partial sums that are added in order.
  * measure: rows [begin, end): y = factor distance2; d = x - c where it is wanted.
  * gather: for classes [begin, end) of the sorted rows, s = sum of c - x, in the order of the rows.
  * move: for classes [begin, end): velocity = momentum velocity + rate s; c -= it.
+ * step: for classes [begin, end) of the sorted rows before = c, then gather and move without
+ * velocity, in pieces, then measure with the new c.
  * search: for rows [begin, end) the nearest center and its distance.
  * scale: rows [begin, end): g = factor * up * d. */
-#define KERNELS(T, S, SQRT)                                                                  \
-  static T distance2_##S(int64_t f, const T *restrict x, const T *restrict c) {              \
-    T part[WIDE] = {0}, sum = 0;                                                             \
-    int64_t i = 0;                                                                           \
-    for (; i + WIDE <= f; i += WIDE)                                                         \
-      for (int j = 0; j < WIDE; j++) {                                                       \
-        T v = x[i + j] - c[i + j];                                                           \
-        part[j] += v * v;                                                                    \
-      }                                                                                      \
-    for (; i < f; i++) {                                                                     \
-      T v = x[i] - c[i];                                                                     \
-      sum += v * v;                                                                          \
-    }                                                                                        \
-    for (int j = 0; j < WIDE && f >= WIDE; j++) sum += part[j];                              \
-    return sum;                                                                              \
-  }                                                                                          \
-  static void measure_##S(void *arg, int64_t begin, int64_t end) {                           \
-    const job *w = arg;                                                                      \
-    const T *x = w->x, *c = w->c;                                                            \
-    T *y = w->y, *d = w->d;                                                                  \
-    for (int64_t b = begin; b < end; b++) {                                                  \
-      const T *restrict xb = x + b * w->f, *restrict cb = c + (w->label[b] - 1) * w->f;      \
-      y[b] = (T)w->factor * distance2_##S(w->f, xb, cb);                                     \
-      if (!d) continue;                                                                      \
-      T *restrict db = d + b * w->f;                                                         \
-      for (int64_t i = 0; i < w->f; i++) db[i] = xb[i] - cb[i];                              \
-    }                                                                                        \
-  }                                                                                          \
-  static void scale_##S(void *arg, int64_t begin, int64_t end) {                             \
-    const job *w = arg;                                                                      \
-    const T *up = w->x, *d = w->d;                                                           \
-    T *g = w->y;                                                                             \
-    for (int64_t b = begin; b < end; b++) {                                                  \
-      T k = (T)w->factor * up[b];                                                            \
-      const T *restrict db = d + b * w->f;                                                   \
-      T *restrict gb = g + b * w->f;                                                         \
-      for (int64_t i = 0; i < w->f; i++) gb[i] = k * db[i];                                  \
-    }                                                                                        \
-  }                                                                                          \
-  static void gather_##S(void *arg, int64_t begin, int64_t end) {                            \
-    const job *w = arg;                                                                      \
-    const T *x = w->x, *c = w->c;                                                            \
-    T *s = w->y;                                                                             \
-    for (int64_t u = begin; u < end; u++) {                                                  \
-      T *restrict su = s + u * w->f;                                                         \
-      const T *restrict cu = c + (w->label[u] - 1) * w->f;                                   \
-      for (int64_t i = 0; i < w->f; i++) su[i] = 0;                                          \
-      for (int64_t k = w->first[u]; k < w->first[u] + w->count[u]; k++) {                    \
-        const T *restrict xk = x + w->row[k] * w->f;                                         \
-        for (int64_t i = 0; i < w->f; i++) su[i] += cu[i] - xk[i];                           \
-      }                                                                                      \
-    }                                                                                        \
-  }                                                                                          \
-  static void move_##S(void *arg, int64_t begin, int64_t end) {                              \
-    const job *w = arg;                                                                      \
-    const T *s = w->x;                                                                       \
-    T *c = w->y, *v = w->d, *drift = w->drift;                                               \
-    for (int64_t u = begin; u < end; u++) {                                                  \
-      int64_t at = w->label[u] - 1;                                                          \
-      T rate = (T)rate_of(w, w->count[u]), m = (T)w->momentum, length = 0;                   \
-      T *restrict cu = c + at * w->f, *restrict vu = v ? v + at * w->f : NULL;               \
-      const T *restrict su = s + u * w->f;                                                   \
-      for (int64_t i = 0; i < w->f; i++) {                                                   \
-        T step = rate * su[i];                                                               \
-        if (vu) step = vu[i] = m * vu[i] + step;                                             \
-        cu[i] -= step;                                                                       \
-        length += step * step;                                                               \
-      }                                                                                      \
-      if (!w->count[u]) continue;                                                            \
-      drift[at] = SQRT(length);                                                              \
-      w->counts[at]++;                                                                       \
-    }                                                                                        \
-  }                                                                                          \
-  static void search_##S(void *arg, int64_t begin, int64_t end) {                            \
-    const job *w = arg;                                                                      \
-    const T *x = w->x, *c = w->c;                                                            \
-    T *y = w->y;                                                                             \
-    for (int64_t at = begin; at < end; at += BLOCK) {                                        \
-      int64_t n = pg_min64(BLOCK, end - at), label[BLOCK] = {0};                             \
-      T best[BLOCK];                                                                         \
-      for (int64_t b = 0; b < n; b++) best[b] = (T)INFINITY;                                 \
-      for (int64_t k = 0; k < w->classes; k++)                                               \
-        for (int64_t b = 0; b < n; b++) {                                                    \
-          T d = distance2_##S(w->f, x + (at + b) * w->f, c + k * w->f);                      \
-          if (d < best[b]) label[b] = k + 1;                                                 \
-          if (d < best[b] || d != d) best[b] = d;                                            \
-        }                                                                                    \
-      for (int64_t b = 0; b < n; b++) {                                                      \
-        y[at + b] = SQRT(best[b]);                                                           \
-        w->counts[at + b] = y[at + b] <= (T)w->factor ? label[b] : 0;                        \
-      }                                                                                      \
-    }                                                                                        \
-  }                                                                                          \
-  static int64_t bad_row_##S(int64_t rows, int64_t f, const T *restrict x) {                 \
-    for (int64_t b = 0; b < rows; b++) {                                                     \
-      const T *restrict xb = x + b * f;                                                      \
-      T part[WIDE] = {0}, sum = 0; /* 0 * x is NaN for what is not finite */                 \
-      int64_t i = 0;                                                                         \
-      for (; i + WIDE <= f; i += WIDE)                                                       \
-        for (int j = 0; j < WIDE; j++) part[j] += 0 * xb[i + j];                             \
-      for (; i < f; i++) sum += 0 * xb[i];                                                   \
-      for (int j = 0; j < WIDE; j++) sum += part[j];                                         \
-      if (sum != 0) return b;                                                                \
-    }                                                                                        \
-    return -1;                                                                               \
-  }                                                                                          \
-  static void merge_row_##S(int64_t f, const void *a, int64_t ia, const void *b, int64_t ib, \
-                            void *to, int64_t it) {                                          \
-    T *restrict y = (T *)to + it * f;                                                        \
-    const T *restrict p = (const T *)a + ia * f, *restrict q = (const T *)b + ib * f;        \
-    for (int64_t i = 0; i < f; i++) y[i] = (ia < 0 ? 0 : p[i]) + (ib < 0 ? 0 : q[i]);        \
+#define KERNELS(T, S, SQRT)                                                                       \
+  static T distance2_##S(int64_t f, const T *restrict x, const T *restrict c) {                   \
+    T part[WIDE] = {0}, sum = 0;                                                                  \
+    int64_t i = 0;                                                                                \
+    for (; i + WIDE <= f; i += WIDE)                                                              \
+      for (int j = 0; j < WIDE; j++) {                                                            \
+        T v = x[i + j] - c[i + j];                                                                \
+        part[j] += v * v;                                                                         \
+      }                                                                                           \
+    for (; i < f; i++) {                                                                          \
+      T v = x[i] - c[i];                                                                          \
+      sum += v * v;                                                                               \
+    }                                                                                             \
+    for (int j = 0; j < WIDE && f >= WIDE; j++) sum += part[j];                                   \
+    return sum;                                                                                   \
+  }                                                                                               \
+  static void measure_row_##S(const job *w, int64_t b, const T *restrict c) {                     \
+    const T *restrict x = (const T *)w->x + b * w->f;                                             \
+    ((T *)w->y)[b] = (T)w->factor * distance2_##S(w->f, x, c);                                    \
+    if (!w->d) return;                                                                            \
+    T *restrict d = (T *)w->d + b * w->f;                                                         \
+    for (int64_t i = 0; i < w->f; i++) d[i] = x[i] - c[i];                                        \
+  }                                                                                               \
+  static void measure_##S(void *arg, int64_t begin, int64_t end) {                                \
+    const job *w = arg;                                                                           \
+    for (int64_t b = begin; b < end; b++)                                                         \
+      measure_row_##S(w, b, (const T *)w->c + (w->label[b] - 1) * w->f);                          \
+  }                                                                                               \
+  static void scale_##S(void *arg, int64_t begin, int64_t end) {                                  \
+    const job *w = arg;                                                                           \
+    const T *up = w->x, *d = w->d;                                                                \
+    T *g = w->y;                                                                                  \
+    for (int64_t b = begin; b < end; b++) {                                                       \
+      T k = (T)w->factor * up[b];                                                                 \
+      const T *restrict db = d + b * w->f;                                                        \
+      T *restrict gb = g + b * w->f;                                                              \
+      for (int64_t i = 0; i < w->f; i++) gb[i] = k * db[i];                                       \
+    }                                                                                             \
+  }                                                                                               \
+  static void sum_rows_##S(int64_t n, const T *x, int64_t f, const int64_t *row, int64_t rows,    \
+                           const T *restrict c, T *restrict s) {                                  \
+    for (int64_t i = 0; i < n; i++) s[i] = 0;                                                     \
+    for (int64_t k = 0; k < rows; k++) {                                                          \
+      const T *restrict xk = x + row[k] * f;                                                      \
+      for (int64_t i = 0; i < n; i++) s[i] += c[i] - xk[i];                                       \
+    }                                                                                             \
+  }                                                                                               \
+  static void gather_##S(void *arg, int64_t begin, int64_t end) {                                 \
+    const job *w = arg;                                                                           \
+    for (int64_t u = begin; u < end; u++)                                                         \
+      sum_rows_##S(w->f, w->x, w->f, w->row + w->first[u], w->count[u],                           \
+                   (const T *)w->c + (w->label[u] - 1) * w->f, (T *)w->y + u * w->f);             \
+  }                                                                                               \
+  static T move_by_##S(int64_t f, T rate, const T *restrict s, T *restrict c) {                   \
+    T part[WIDE] = {0}, length = 0;                                                               \
+    int64_t i = 0;                                                                                \
+    for (; i + WIDE <= f; i += WIDE)                                                              \
+      for (int j = 0; j < WIDE; j++) {                                                            \
+        T step = rate * s[i + j];                                                                 \
+        c[i + j] -= step;                                                                         \
+        part[j] += step * step;                                                                   \
+      }                                                                                           \
+    for (; i < f; i++) {                                                                          \
+      T step = rate * s[i];                                                                       \
+      c[i] -= step;                                                                               \
+      length += step * step;                                                                      \
+    }                                                                                             \
+    for (int j = 0; j < WIDE && f >= WIDE; j++) length += part[j];                                \
+    return length;                                                                                \
+  }                                                                                               \
+  static T move_by_velocity_##S(int64_t f, T rate, T m, const T *restrict s, T *restrict v,       \
+                                T *restrict c) {                                                  \
+    T length = 0;                                                                                 \
+    for (int64_t i = 0; i < f; i++) {                                                             \
+      T step = v[i] = m * v[i] + rate * s[i];                                                     \
+      c[i] -= step;                                                                               \
+      length += step * step;                                                                      \
+    }                                                                                             \
+    return length;                                                                                \
+  }                                                                                               \
+  static void move_##S(void *arg, int64_t begin, int64_t end) {                                   \
+    const job *w = arg;                                                                           \
+    const T *s = w->x;                                                                            \
+    T *c = w->y, *v = w->d, *drift = w->drift;                                                    \
+    for (int64_t u = begin; u < end; u++) {                                                       \
+      int64_t at = w->label[u] - 1;                                                               \
+      T rate = (T)rate_of(w, w->count[u]), m = (T)w->momentum;                                    \
+      T *restrict cu = c + at * w->f, *restrict vu = v ? v + at * w->f : NULL;                    \
+      const T *restrict su = s + u * w->f;                                                        \
+      T length =                                                                                  \
+          vu ? move_by_velocity_##S(w->f, rate, m, su, vu, cu) : move_by_##S(w->f, rate, su, cu); \
+      if (!w->count[u]) continue;                                                                 \
+      drift[at] = SQRT(length);                                                                   \
+      w->counts[at]++;                                                                            \
+    }                                                                                             \
+  }                                                                                               \
+  static void step_##S(void *arg, int64_t begin, int64_t end) {                                   \
+    const job *w = arg;                                                                           \
+    T *drift = w->drift;                                                                          \
+    for (int64_t u = begin; u < end; u++) {                                                       \
+      int64_t at = w->label[u] - 1, first = w->first[u], n = w->count[u];                         \
+      T rate = (T)rate_of(w, n), length = 0;                                                      \
+      T *cu = (T *)w->c + at * w->f;                                                              \
+      memcpy((T *)w->before + u * w->f, cu, (size_t)w->f * sizeof(T));                            \
+      for (int64_t from = 0; from < w->f; from += PIECE) {                                        \
+        int64_t f = pg_min64(PIECE, w->f - from);                                                 \
+        T s[PIECE];                                                                               \
+        sum_rows_##S(f, (const T *)w->x + from, w->f, w->row + first, n, cu + from, s);           \
+        length += move_by_##S(f, rate, s, cu + from);                                             \
+      }                                                                                           \
+      drift[at] = SQRT(length);                                                                   \
+      w->counts[at]++;                                                                            \
+      for (int64_t k = first; k < first + n; k++) measure_row_##S(w, w->row[k], cu);              \
+    }                                                                                             \
+  }                                                                                               \
+  static void search_##S(void *arg, int64_t begin, int64_t end) {                                 \
+    const job *w = arg;                                                                           \
+    const T *x = w->x, *c = w->c;                                                                 \
+    T *y = w->y;                                                                                  \
+    for (int64_t at = begin; at < end; at += BLOCK) {                                             \
+      int64_t n = pg_min64(BLOCK, end - at), label[BLOCK] = {0};                                  \
+      T best[BLOCK];                                                                              \
+      for (int64_t b = 0; b < n; b++) best[b] = (T)INFINITY;                                      \
+      for (int64_t k = 0; k < w->classes; k++)                                                    \
+        for (int64_t b = 0; b < n; b++) {                                                         \
+          T d = distance2_##S(w->f, x + (at + b) * w->f, c + k * w->f);                           \
+          if (d < best[b]) label[b] = k + 1;                                                      \
+          if (d < best[b] || d != d) best[b] = d;                                                 \
+        }                                                                                         \
+      for (int64_t b = 0; b < n; b++) {                                                           \
+        y[at + b] = SQRT(best[b]);                                                                \
+        w->counts[at + b] = y[at + b] <= (T)w->factor ? label[b] : 0;                             \
+      }                                                                                           \
+    }                                                                                             \
+  }                                                                                               \
+  static int64_t bad_row_##S(int64_t rows, int64_t f, const T *restrict x) {                      \
+    for (int64_t b = 0; b < rows; b++) {                                                          \
+      const T *restrict xb = x + b * f;                                                           \
+      T part[WIDE] = {0}, sum = 0; /* 0 * x is NaN for what is not finite */                      \
+      int64_t i = 0;                                                                              \
+      for (; i + WIDE <= f; i += WIDE)                                                            \
+        for (int j = 0; j < WIDE; j++) part[j] += 0 * xb[i + j];                                  \
+      for (; i < f; i++) sum += 0 * xb[i];                                                        \
+      for (int j = 0; j < WIDE; j++) sum += part[j];                                              \
+      if (sum != 0) return b;                                                                     \
+    }                                                                                             \
+    return -1;                                                                                    \
+  }                                                                                               \
+  static void merge_row_##S(int64_t f, const void *a, int64_t ia, const void *b, int64_t ib,      \
+                            void *to, int64_t it) {                                               \
+    T *restrict y = (T *)to + it * f;                                                             \
+    const T *restrict p = (const T *)a + ia * f, *restrict q = (const T *)b + ib * f;             \
+    for (int64_t i = 0; i < f; i++) y[i] = (ia < 0 ? 0 : p[i]) + (ib < 0 ? 0 : q[i]);             \
   }
 
 typedef struct job {
   const void *x, *c;
-  void *y, *d, *drift;
+  void *y, *d, *drift, *before;
   int64_t f, classes, batch;
   const int64_t *label, *count, *first, *row;
   int64_t *counts;
-  double factor, momentum;
+  double factor, alpha, momentum;
   int denominator;
 } job;
 
-/* What the sum over a class is multiplied by, factor being alpha. */
+/* What the sum over a class is multiplied by. */
 static double rate_of(const job *w, int64_t n) {
   if (!n) return 0;
   switch (w->denominator) {
   case 0:
-    return w->factor / (double)(1 + n);
+    return w->alpha / (double)(1 + n);
   case 1:
-    return w->factor / (double)n;
+    return w->alpha / (double)n;
   case 2:
-    return w->factor;
+    return w->alpha;
   case 3:
-    return w->factor / ((double)(1 + n) * (double)w->batch);
+    return w->alpha / ((double)(1 + n) * (double)w->batch);
   default:
-    return w->factor * 2 / (double)w->batch;
+    return w->alpha * 2 / (double)w->batch;
   }
 }
 
@@ -263,13 +319,8 @@ static pg_status backward_ops(pg_call *c) {
   return s;
 }
 
-static pg_status backward_loss(pg_call *c) {
-  if (!c->gout[0]) return PG_OK;
-  if (c->in[TICKET]) { /* the number of the optimizer step that this gradient is for */
-    int64_t *ticket = pg_data(c->in[TICKET]);
-    if (!*ticket) *ticket = (int64_t)c->ctx->steps + 1;
-  }
-  if (!c->need[FEATURES]) return PG_OK;
+/* gin = 2 factor gout (x - c), from the x - c that forward kept. */
+static pg_status gradient(pg_call *c) {
   if (c->recording) return backward_ops(c);
   pg_tensor *up;
   PG_TRY(pg__contiguous(c->ctx, c->gout[0], &up));
@@ -285,6 +336,15 @@ static pg_status backward_loss(pg_call *c) {
   }
   pg_tensor_unref(up);
   return s;
+}
+
+static pg_status backward_loss(pg_call *c) {
+  if (!c->gout[0]) return PG_OK;
+  if (c->in[TICKET]) { /* the number of the optimizer step that this gradient is for */
+    int64_t *ticket = pg_data(c->in[TICKET]);
+    if (!*ticket) *ticket = (int64_t)c->ctx->steps + 1;
+  }
+  return c->need[FEATURES] ? gradient(c) : PG_OK;
 }
 
 /* --- center_sum ---------------------------------------------------------------------------------
@@ -312,57 +372,137 @@ static void sort_rows(int64_t n, const int64_t *label, int64_t most, int64_t *ro
   }
 }
 
+/* The rows of a batch sorted by class, and for each class that occurs, in ascending order: its
+ * label, its first position in row, how often it occurs. */
+typedef struct groups {
+  int64_t *row, *first, unique;
+  int64_t *class, *count; /* the caller's, zeros beyond unique */
+  void *room;             /* to be freed: bytes of it */
+  size_t bytes;
+} groups;
+
+static pg_status groups_new(pg_ctx *ctx, int64_t n, const int64_t *label, int64_t classes,
+                            int64_t *class, int64_t *count, groups *g) {
+  *g = (groups){.class = class, .count = count, .bytes = 3 * (size_t)n * sizeof *label};
+  PG_TRY(pg_alloc(ctx, g->bytes, &g->room));
+  g->row = g->room;
+  g->first = g->row + n;
+  sort_rows(n, label, classes, g->row, g->row + 2 * n);
+  for (int64_t k = 0; k < n; k++) {
+    int64_t at = label[g->row[k]];
+    if (k == 0 || at != class[g->unique - 1]) {
+      class[g->unique] = at;
+      count[g->unique] = 0;
+      g->first[g->unique++] = k;
+    }
+    count[g->unique - 1]++;
+  }
+  for (int64_t u = g->unique; u < n; u++) class[u] = count[u] = 0;
+  return PG_OK;
+}
+
+static pg_status check_finite(pg_ctx *ctx, const pg_tensor *x) {
+  int64_t n = x->shape[0], f = x->shape[1];
+  int64_t bad = x->dtype == PG_F32 ? bad_row_f32(n, f, pg_data(x)) : bad_row_f64(n, f, pg_data(x));
+  if (bad < 0) return PG_OK;
+  return pg_fail(ctx, PG_EVALUE,
+                 "features of row %lld are not finite; the centers were left as they are",
+                 (long long)bad + 1);
+}
+
 static pg_status forward_sum(pg_call *c) {
   c->ctx->doing = "center_loss";
   pg_tensor *label = NULL, *x = NULL, *centers = NULL;
-  int64_t *room = NULL, n = c->in[FEATURES]->shape[0], f = c->in[FEATURES]->shape[1];
-  size_t bytes = 3 * (size_t)n * sizeof *room;
+  int64_t n = c->in[FEATURES]->shape[0], f = c->in[FEATURES]->shape[1];
+  groups g = {0};
   pg_status s = labels(c, LABELS, c->in[CENTERS]->shape[0], &label);
   if (s == PG_OK) s = pg__contiguous(c->ctx, c->in[FEATURES], &x);
   if (s == PG_OK) s = pg__contiguous(c->ctx, c->in[CENTERS], &centers);
-  if (s == PG_OK) {
-    int64_t bad =
-        x->dtype == PG_F32 ? bad_row_f32(n, f, pg_data(x)) : bad_row_f64(n, f, pg_data(x));
-    if (bad >= 0)
-      s = pg_fail(c->ctx, PG_EVALUE,
-                  "features of row %lld are not finite; the centers were left as they are",
-                  (long long)bad + 1);
-  }
-  if (s == PG_OK) s = pg_alloc(c->ctx, bytes, (void **)&room);
+  if (s == PG_OK) s = check_finite(c->ctx, x);
+  if (s == PG_OK)
+    s = groups_new(c->ctx, n, pg_data(label), centers->shape[0], pg_data(c->out[1]),
+                   pg_data(c->out[2]), &g);
   if (s != PG_OK) goto done;
-  int64_t *row = room, *first = room + n, *tmp = room + 2 * n, unique = 0;
-  const int64_t *y = pg_data(label);
-  int64_t *class = pg_data(c->out[1]), *count = pg_data(c->out[2]);
-  sort_rows(n, y, centers->shape[0], row, tmp);
-  for (int64_t k = 0; k < n; k++) {
-    if (k == 0 || y[row[k]] != y[row[k - 1]]) {
-      class[unique] = y[row[k]];
-      count[unique] = 0;
-      first[unique++] = k;
-    }
-    count[unique - 1]++;
-  }
-  for (int64_t u = unique; u < n; u++) class[u] = count[u] = 0;
   job w = {.x = pg_data(x),
            .c = pg_data(centers),
            .y = pg_data(c->out[0]),
            .f = f,
-           .label = class,
-           .count = count,
-           .first = first,
-           .row = row};
-  spread(c->ctx, &w, unique, x->dtype == PG_F32, gather_f32, gather_f64,
-         unique ? 2 * n / unique : 1);
+           .label = g.class,
+           .count = g.count,
+           .first = g.first,
+           .row = g.row};
+  spread(c->ctx, &w, g.unique, x->dtype == PG_F32, gather_f32, gather_f64,
+         g.unique ? 2 * n / g.unique : 1);
   size_t size = pg_dtype_size((pg_dtype)x->dtype);
-  if (unique < n)
-    memset((char *)pg_data(c->out[0]) + (size_t)(unique * f) * size, 0,
-           (size_t)((n - unique) * f) * size);
+  if (g.unique < n)
+    memset((char *)pg_data(c->out[0]) + (size_t)(g.unique * f) * size, 0,
+           (size_t)((n - g.unique) * f) * size);
 done:
-  pg_free(c->ctx, room, bytes);
+  pg_free(c->ctx, g.room, g.bytes);
   pg_tensor_unref(label);
   pg_tensor_unref(x);
   pg_tensor_unref(centers);
   return s;
+}
+
+/* --- center_step --------------------------------------------------------------------------------
+ */
+
+enum { S_COUNTS = CENTERS + 1, S_DRIFT, S_BEFORE, S_LABEL, S_COUNT };
+
+static pg_status infer_step(pg_call *c) {
+  c->ctx->doing = "center_loss"; /* what the script called */
+  PG_TRY(check(c, FEATURES, LABELS, CENTERS));
+  PG_TRY(check_companions(c, CENTERS, S_COUNTS, S_DRIFT));
+  const pg_tensor *x = c->in[FEATURES], *b = c->in[S_BEFORE], *l = c->in[S_LABEL];
+  PG_ASSERT(b->dtype == x->dtype && pg_same_shape(b, x) && pg_numel(l) == x->shape[0] &&
+            pg_numel(c->in[S_COUNT]) == x->shape[0]);
+  return pg_out_shape(c, 0, (pg_dtype)x->dtype, 2, (int64_t[]){x->shape[0], 1});
+}
+
+static pg_status forward_step(pg_call *c) {
+  c->ctx->doing = "center_loss";
+  const pg_tensor *centers = c->in[CENTERS];
+  pg_tensor *label = NULL, *x = NULL;
+  int64_t n = c->in[FEATURES]->shape[0];
+  groups g = {0};
+  pg_status s = labels(c, LABELS, centers->shape[0], &label);
+  if (s == PG_OK) s = pg__contiguous(c->ctx, c->in[FEATURES], &x);
+  if (s == PG_OK) s = check_finite(c->ctx, x);
+  if (s == PG_OK && c->recording)
+    s = pg_tensor_new(c->ctx, (pg_dtype)x->dtype, 2, x->shape, &c->keep[0]);
+  if (s == PG_OK)
+    s = groups_new(c->ctx, n, pg_data(label), centers->shape[0], pg_data(c->in[S_LABEL]),
+                   pg_data(c->in[S_COUNT]), &g);
+  if (s == PG_OK) {
+    job w = {.x = pg_data(x),
+             .c = pg_data(centers),
+             .before = pg_data(c->in[S_BEFORE]),
+             .y = pg_data(c->out[0]),
+             .d = c->recording ? pg_data(c->keep[0]) : NULL,
+             .drift = pg_data(c->in[S_DRIFT]),
+             .counts = pg_data(c->in[S_COUNTS]),
+             .f = x->shape[1],
+             .label = g.class,
+             .count = g.count,
+             .first = g.first,
+             .row = g.row,
+             .factor = c->arg[0].f,
+             .alpha = c->arg[1].f,
+             .denominator = (int)c->arg[2].i,
+             .batch = n};
+    spread(c->ctx, &w, g.unique, x->dtype == PG_F32, step_f32, step_f64,
+           g.unique ? 5 + 5 * n / g.unique : 1);
+    for (int k = CENTERS; k <= S_DRIFT; k++) c->in[k]->storage->version++;
+  }
+  pg_free(c->ctx, g.room, g.bytes);
+  pg_tensor_unref(label);
+  pg_tensor_unref(x);
+  return s;
+}
+
+static pg_status backward_step(pg_call *c) {
+  return c->gout[0] && c->need[FEATURES] ? gradient(c) : PG_OK;
 }
 
 /* --- center_merge -------------------------------------------------------------------------------
@@ -404,16 +544,12 @@ static pg_status infer_move(pg_call *c) {
   const pg_tensor *m = c->in[M_CENTERS], *v = c->in[M_VELOCITY];
   PG_TRY(pg_want(c, M_CENTERS, PG_M_REAL));
   PG_TRY(pg_want_same_dtype(c, M_SUM, M_CENTERS));
-  PG_TRY(pg_want_same_dtype(c, M_DRIFT, M_CENTERS));
-  bool fits = pg_is_contiguous(m) && c->in[M_SUM]->shape[1] == m->shape[1] &&
-              pg_numel(c->in[M_DRIFT]) == m->shape[0] && c->in[M_COUNTS]->dtype == PG_I64 &&
-              pg_numel(c->in[M_COUNTS]) == m->shape[0];
+  PG_TRY(check_companions(c, M_CENTERS, M_COUNTS, M_DRIFT));
+  bool fits = c->in[M_SUM]->shape[1] == m->shape[1];
   if (v) fits = fits && v->dtype == m->dtype && pg_same_shape(v, m) && pg_is_contiguous(v);
   if (!fits)
-    return pg_fail(c->ctx, PG_ESTATE,
-                   "centers %s do not belong to counts %s and drift %s, or are not contiguous",
-                   pg_shape_str(m).s, pg_shape_str(c->in[M_COUNTS]).s,
-                   pg_shape_str(c->in[M_DRIFT]).s);
+    return pg_fail(c->ctx, PG_ESTATE, "centers %s do not belong to the sum %s or the velocity",
+                   pg_shape_str(m).s, pg_shape_str(c->in[M_SUM]).s);
   return pg_out_like(c, 0, (pg_dtype)m->dtype, m);
 }
 
@@ -430,7 +566,7 @@ static pg_status forward_move(pg_call *c) {
            .f = m->shape[1],
            .label = label,
            .count = pg_data(c->in[M_COUNT]),
-           .factor = c->arg[0].f,
+           .alpha = c->arg[0].f,
            .denominator = (int)c->arg[1].i,
            .batch = c->arg[2].i,
            .momentum = c->arg[3].f};
@@ -518,6 +654,21 @@ const pg_op PG_AT(pg_ops_center_loss)[] = {
      .nout = 3,
      .infer = infer_merge,
      .forward = {forward_merge}},
+    {.name = "center_step",
+     .doc = "Moves the centers of the labels that occur by alpha sum(centers[label] - features) / "
+            "denominator, then is center_loss with the new ones. counts[label] += 1, drift[label] "
+            "= length of the step; label and count tell the classes as center_sum does, before "
+            "gets their old centers.",
+     .param = {PG_T("features"), PG_TIDX("labels"), NOGRAD("centers"), PG_TIDX("counts"),
+               NOGRAD("drift"), NOGRAD("before"), PG_TIDX("label"), PG_TIDX("count"),
+               PG_DEF("factor", PG_FLOAT, 0.5), PG_REQ("alpha", PG_FLOAT),
+               PG_WORD("denominator", 0, "1+n|n|none|(1+n)B|B/2")},
+     .flags = PG_HIDDEN,
+     .saves = PG_SAVE_IN(FEATURES),
+     .nout = 1,
+     .infer = infer_step,
+     .forward = {forward_step},
+     .backward = backward_step},
     {.name = "center_move_",
      .doc =
          "centers[label] -= alpha sum / denominator, through velocity = momentum velocity + step "

@@ -332,19 +332,50 @@ static pg_status sync(pg_layer *l) {
 /* --- forward ------------------------------------------------------------------------------------
  */
 
-static pg_status value(pg_layer *l, pg_tensor *const *in, pg_tensor *ticket, pg_tensor **out) {
+/* *out = rows, which is taken, reduced as the layer is told. */
+static pg_status reduce(pg_layer *l, pg_tensor *rows, pg_tensor **out) {
   int reduction = (int)l->arg[REDUCTION].i;
-  double factor = l->arg[FACTOR].f;
-  if (reduction == MEAN_SQUARE) factor /= (double)l->arg[WIDTH].i;
-  pg_tensor *rows;
-  PG_TRY(
-      pg_do(l->ctx, &rows, "center_loss", "tttft", in[0], in[1], l->slot[CENTERS], factor, ticket));
   if (reduction == NONE) {
     *out = rows;
     return PG_OK;
   }
   pg_status s = pg_do(l->ctx, out, reduction == SUM ? "sum" : "mean", "t", rows);
   pg_tensor_unref(rows);
+  return s;
+}
+
+static double factor_of(const pg_layer *l) {
+  double factor = l->arg[FACTOR].f;
+  return l->arg[REDUCTION].i == MEAN_SQUARE ? factor / (double)l->arg[WIDTH].i : factor;
+}
+
+static pg_status value(pg_layer *l, pg_tensor *const *in, pg_tensor *ticket, pg_tensor **out) {
+  pg_tensor *rows;
+  PG_TRY(pg_do(l->ctx, &rows, "center_loss", "tttft", in[0], in[1], l->slot[CENTERS], factor_of(l),
+               ticket));
+  return reduce(l, rows, out);
+}
+
+/* Update and value in one pass over the batch, without momentum. */
+static pg_status update_and_value(pg_layer *l, pg_tensor *const *in, pg_tensor **out) {
+  state *st = l->own;
+  pg_tensor *rows = NULL;
+  const pg_tensor *centers = l->slot[CENTERS];
+  int64_t shape[2] = {in[0]->nd ? in[0]->shape[0] : 0, centers->shape[1]};
+  PG_TRY(pg_alloc_zero(l->ctx, sizeof *st->window, (void **)&st->window));
+  batch *b = st->window;
+  pg_status s = pg_tensor_zeros(l->ctx, PG_I64, 1, shape, &b->label);
+  if (s == PG_OK) s = pg_tensor_zeros(l->ctx, PG_I64, 1, shape, &b->count);
+  if (s == PG_OK) s = pg_tensor_new(l->ctx, (pg_dtype)centers->dtype, 2, shape, &st->base);
+  if (s == PG_OK) {
+    st->shown = true; /* b->label says whether it is */
+    s = pg_do(l->ctx, &rows, "center_step", "ttttttttffi", in[0], in[1], l->slot[CENTERS],
+              l->slot[COUNTS], l->slot[DRIFT], st->base, b->label, b->count, factor_of(l),
+              l->arg[ALPHA].f, l->arg[DENOMINATOR].i);
+    if (s == PG_OK) s = reduce(l, rows, out);
+    if (s != PG_OK) hide(l); /* a failed call leaves the centers as they were */
+  }
+  drop_window(l);
   return s;
 }
 
@@ -389,6 +420,7 @@ static pg_status forward(pg_layer *l, int nin, pg_tensor *const *in, pg_tensor *
   if (l->arg[ORDER].i == LOSS_FIRST) return forward_loss_first(l, in, out);
   PG_TRY(sync(l));
   drop_window(l);
+  if (l->arg[MOMENTUM].f == 0 && l->arg[ALPHA].f > 0) return update_and_value(l, in, out);
   state *st = l->own;
   PG_TRY(batch_new(l, in, &st->window));
   st->number = 0;
