@@ -1,6 +1,6 @@
 -- Transformer layers and stacks: PyTorch's values and gradients with its weights loaded by name,
 -- copies, causal masks, files, errors.
--- Relies on spec/helper/modules.lua and spec/fixtures/modules/transformer.safetensors.
+-- Relies on spec/helper/modules.lua and spec/fixtures/modules/*transformer.safetensors.
 -- Sources: lua/perigee/nn/transformer.lua.
 
 local H = require "spec.helper"
@@ -9,6 +9,7 @@ local nn = pg.nn
 
 describe("transformers", function()
   require("spec.helper.modules").modules "transformer"
+  require("spec.helper.modules").modules "small_transformer"
 
   it("name the layers of a stack as PyTorch does", function()
     local layer = nn.TransformerEncoderLayer(8, 2, 12)

@@ -29,7 +29,8 @@ local PARAMS = {
 local function glorot(...) return module.Parameter(initial.xavier_uniform_(ops.zeros(...))) end
 
 --- Attention of num_heads heads. Parameters as in PyTorch: in_proj_weight [3 embed_dim x embed_dim]
--- (where kdim or vdim differ q_proj_weight, k_proj_weight, v_proj_weight), in_proj_bias, out_proj.
+-- (where kdim or vdim differ q_proj_weight, k_proj_weight, v_proj_weight), in_proj_bias, out_proj;
+-- with add_bias_kv bias_k and bias_v, one more key and its value. add_zero_attn adds one of zeros.
 function MultiheadAttention:init(...)
   constructor.read(self, PARAMS, ...)
   constructor.at_least(self, 1, "embed_dim", "num_heads")
@@ -38,11 +39,6 @@ function MultiheadAttention:init(...)
   if e % self.num_heads ~= 0 then
     util.fail("nn.MultiheadAttention", "embed_dim %d is not divisible by num_heads %d", e,
       self.num_heads)
-  end
-  for _, name in ipairs {"add_bias_kv", "add_zero_attn"} do
-    if self[name] then
-      util.fail("nn.MultiheadAttention", "argument '%s': only false is supported", name)
-    end
   end
   self.kdim, self.vdim = self.kdim or e, self.vdim or e
   if self.kdim == e and self.vdim == e then
@@ -55,6 +51,10 @@ function MultiheadAttention:init(...)
   if self.bias then self.in_proj_bias = module.Parameter(ops.zeros(3 * e)) end
   self.out_proj = layer.class "Linear"(e, e, {bias = self.bias})
   if self.bias then ops.zero_(self.out_proj.bias:detach()) end
+  if self.add_bias_kv then
+    self.bias_k = module.Parameter(initial.xavier_normal_(ops.zeros(1, 1, e)))
+    self.bias_v = module.Parameter(initial.xavier_normal_(ops.zeros(1, 1, e)))
+  end
 end
 
 local FORWARD = {
@@ -120,6 +120,20 @@ local function project(self, k, x, weight)
   return y:permute(2, 3, 1, 4)
 end
 
+--- One more key or value behind those of x [n x heads x length x width]: row [1 x 1 x embed_dim].
+local function with_row(self, x, row)
+  local n, heads, width = x:size(1), self.num_heads, self.embed_dim // self.num_heads
+  return ops.cat({x, row:view(1, heads, 1, width):expand(n, heads, 1, width)}, 3)
+end
+
+--- A mask with another column, of what may be seen.
+local function with_column(mask)
+  if not mask then return nil end
+  local shape = mask.shape
+  shape[#shape] = 1
+  return ops.cat({mask, ops.zeros(shape, {dtype = mask.dtype})}, mask:dim())
+end
+
 --- Attention of query to key and value.
 -- @param query length x n x embed_dim; n x length x embed_dim for batch_first; length x embed_dim
 -- @param key, value the same with kdim, vdim
@@ -161,10 +175,17 @@ function MultiheadAttention:forward(...)
   elseif causal then
     mask = nil
   end
-  mask = merged(padding, mask, query.dtype)
   local q = project(self, 1, query, self.q_proj_weight)
   local k = project(self, 2, key, self.k_proj_weight)
   local v = project(self, 3, value, self.v_proj_weight)
+  local zeros = self.add_zero_attn and ops.zeros({1, 1, e}, {dtype = query.dtype}) or nil
+  for _, rows in ipairs {{self.bias_k, self.bias_v}, {zeros, zeros}} do
+    if rows[1] then
+      k, v = with_row(self, k, rows[1]), with_row(self, v, rows[2])
+      mask, padding = with_column(mask), with_column(padding)
+    end
+  end
+  mask = merged(padding, mask, query.dtype)
   local p = self.training and self.dropout or 0
   local y, weights
   if args.need_weights then

@@ -517,8 +517,42 @@ end
 
 local function shape_text(t) return "[" .. table.concat(t.shape, " x ") .. "]" end
 
+--- A state in which the members of a container that counts from 1 have its names, where the state
+-- counts from 0, as PyTorch's do. Containers say so by `_numbered`.
+local function counted_from_one(self, dict, path)
+  local order, prefix = rawget(self, "_order"), path == "" and "" or path .. "."
+  local own, found, from_zero = {}, {}, false
+  for _, name in ipairs(order) do
+    local child = rawget(self, "_modules")[name]
+    own[name] = not child or next(child:state_dict()) ~= nil or nil
+  end
+  for key in pairs(dict) do
+    if type(key) == "string" and key:sub(1, #prefix) == prefix then
+      local number, rest = key:match("^(%d+)(.*)$", #prefix + 1)
+      local name = number and order[number + 1]
+      if not name or rest ~= "" and rest:sub(1, 1) ~= "." then return dict end
+      found[name] = true
+      from_zero = from_zero or number == "0" and not own["0"]
+    end
+  end
+  for name in pairs(own) do
+    if not found[name] and not from_zero then return dict end
+  end
+  if next(found) == nil or own["0"] then return dict end
+  local copy = {}
+  for key, value in pairs(dict) do
+    local number, rest
+    if type(key) == "string" and key:sub(1, #prefix) == prefix then
+      number, rest = key:match("^(%d+)(.*)$", #prefix + 1)
+    end
+    copy[number and prefix .. order[number + 1] .. rest or key] = value
+  end
+  return copy
+end
+
 --- Copies values by path into the parameters and buffers. On an error nothing is changed.
--- @param dict what state_dict gave, or pg.load of a file
+-- @param dict what state_dict gave, or pg.load of a file; one of PyTorch's, too, whose Sequential
+-- counts from 0
 -- @param opt strict (true): missing and unexpected paths are errors
 -- @return {missing_keys = {..}, unexpected_keys = {..}}
 function Module:load_state_dict(dict, opt)
@@ -527,6 +561,7 @@ function Module:load_state_dict(dict, opt)
   local places = walk(self)
   for _, item in ipairs(places) do -- other names that a module takes for its tensors
     local adapt = rawget(item[2], "_adapt")
+    if item[2]._numbered then dict = counted_from_one(item[2], dict, item[1]) end
     if adapt then dict = adapt(item[2], dict, item[1]) end
   end
   local missing, unexpected, wrong, known, jobs = {}, {}, {}, {}, {}

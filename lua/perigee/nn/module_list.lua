@@ -9,6 +9,7 @@ local M = {}
 
 --- Makes `list[i]`, `#list` and `ipairs(list)` work over what is registered, counting from 1.
 local function index_by_position(class, kind)
+  class._numbered = true
   local index = class.__index
   class.__index = function(self, key)
     if math.type(key) == "integer" then

@@ -5,6 +5,7 @@ local module = require "perigee.nn.module"
 local util = require "perigee.util"
 
 local Sequential = module.Module:extend "Sequential"
+Sequential._numbered = true
 
 --- `nn.Sequential {nn.Linear(4, 8), nn.ReLU()}` or `nn.Sequential(a, b)`; `name = ".."` in the
 -- table names the whole. Children count from "1"; one made with {name = ".."} goes by its name.
