@@ -131,8 +131,8 @@ static pg_status make_outputs(pg_call *c, int device) {
       PG_TRY(pg_tensor_alias(c->ctx, c->in[0], o->nd, o->shape, o->stride, o->offset, &c->out[j]));
       c->out[j]->is_view = true;
     } else {
-      PG_TRY(pg_tensor_new_strided(c->ctx, (pg_dtype)o->dtype, o->nd, o->shape,
-                                   o->strided ? o->stride : NULL, device, &c->out[j]));
+      PG_TRY(pg__tensor_new_checked(c->ctx, (pg_dtype)o->dtype, o->nd, o->shape,
+                                    o->strided ? o->stride : NULL, o->numel, device, &c->out[j]));
     }
   }
   return PG_OK;

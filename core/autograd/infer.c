@@ -33,6 +33,7 @@ pg_status pg_out_shape(pg_call *c, int j, pg_dtype dtype, int nd, const int64_t 
   o->dtype = (unsigned char)dtype;
   o->nd = (unsigned char)nd;
   o->view = o->strided = false;
+  o->numel = n;
   for (int i = 0; i < nd; i++) o->shape[i] = shape[i];
   return PG_OK;
 }
@@ -50,6 +51,11 @@ pg_status pg_out_like(pg_call *c, int j, pg_dtype dtype, const pg_tensor *t) {
 pg_status pg_out_broadcast(pg_call *c, int j, pg_dtype dtype, int n) {
   int nd = 0;
   int64_t shape[PG_MAX_DIMS];
+  const pg_tensor *first = c->in[0];
+  bool same = first && pg_is_contiguous(first); /* most calls: one shape, or numbers beside it */
+  for (int i = 1; i < n && same; i++)
+    same = c->in[i] && (c->in[i]->nd == 0 || pg_same_shape(first, c->in[i]));
+  if (same) return pg_out_shape(c, j, dtype, first->nd, first->shape);
   for (int i = 0; i < n; i++)
     if (c->in[i])
       PG_TRY(pg_broadcast(c->ctx, nd, shape, c->in[i]->nd, c->in[i]->shape, &nd, shape));

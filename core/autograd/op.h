@@ -82,6 +82,7 @@ typedef struct pg_out {
   bool view;    /* shares in[0]'s storage with stride and offset */
   bool strided; /* stride is given (dense) */
   int64_t shape[PG_MAX_DIMS], stride[PG_MAX_DIMS], offset;
+  int64_t numel;
 } pg_out;
 
 typedef struct pg_meta {

@@ -7,11 +7,12 @@
 
 #include "base/ctx.h"
 
-#define SMALL 1024u              /* up to here classes are 64 bytes apart */
-#define SLACK ((size_t)64 << 20) /* cache that may stand beside a quarter of the peak */
+#define LARGEST ((size_t)1 << 46)
+#define SMALL   1024u              /* up to here classes are 64 bytes apart */
+#define SLACK   ((size_t)64 << 20) /* cache that may stand beside a quarter of the peak */
 
 /* Class of a size and the size of its blocks. */
-static int class_of(size_t bytes, size_t *block) {
+static inline int class_of(size_t bytes, size_t *block) {
   if (bytes <= SMALL) {
     int c = bytes ? (int)((bytes - 1) / 64) : 0;
     *block = (size_t)(c + 1) * 64;
@@ -39,20 +40,20 @@ static void flush(pg_mem *m) {
 
 void pg_mem_trim(pg_ctx *ctx) { flush(&ctx->mem); }
 
-pg_status pg_alloc(pg_ctx *ctx, size_t bytes, void **out) {
+/* Refusals, and a block from the system. */
+static __attribute__((noinline)) pg_status alloc_slowly(pg_ctx *ctx, size_t bytes, size_t block,
+                                                        void **out) {
   pg_mem *m = &ctx->mem;
-  *out = NULL;
-  m->allocations++;
   if (m->fail_after >= 0 && m->fail_after-- == 0) {
     if (!m->fail_once) m->fail_after = 0;
     return pg_fail(ctx, PG_ENOMEM, "out of memory (%zu bytes)", bytes);
   }
-  if (bytes > (size_t)1 << 46) return pg_fail(ctx, PG_ENOMEM, "out of memory (%zu bytes)", bytes);
+  if (bytes > LARGEST) return pg_fail(ctx, PG_ENOMEM, "out of memory (%zu bytes)", bytes);
   if (m->limit && m->live + bytes > m->limit)
     return pg_fail(ctx, PG_ENOMEM, "out of memory (%zu bytes more than the limit of %zu)", bytes,
                    m->limit);
-  size_t block;
-  int c = class_of(bytes, &block);
+  size_t same;
+  int c = class_of(bytes, &same);
   void *p = m->free_list[c];
   if (p) {
     m->free_list[c] = *(void **)p;
@@ -67,6 +68,23 @@ pg_status pg_alloc(pg_ctx *ctx, size_t bytes, void **out) {
     }
     if (!p) return pg_fail(ctx, PG_ENOMEM, "out of memory (%zu bytes)", bytes);
     m->system++;
+  }
+  *out = p;
+  return PG_OK;
+}
+
+pg_status pg_alloc(pg_ctx *ctx, size_t bytes, void **out) {
+  pg_mem *m = &ctx->mem;
+  *out = NULL;
+  m->allocations++;
+  size_t block = 0;
+  void *p = NULL;
+  int c = bytes <= LARGEST ? class_of(bytes, &block) : 0;
+  if (m->fail_after < 0 && !m->limit && bytes <= LARGEST && (p = m->free_list[c])) {
+    m->free_list[c] = *(void **)p;
+    m->cached -= block;
+  } else {
+    PG_TRY(alloc_slowly(ctx, bytes, block, &p));
   }
   m->live += bytes;
   m->held += block;

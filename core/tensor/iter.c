@@ -29,11 +29,27 @@ static void swap_dims(pg_iter *it, int a, int b) {
   }
 }
 
+/* Most walks: every tensor is contiguous and of this shape, or one element. */
+static bool init_flat(pg_iter *it, int nd, const int64_t *shape, int count, pg_tensor *const *t) {
+  for (int k = 0; k < count; k++) {
+    it->stride[0][k] = 0;
+    if (t[k]->nd == 0) continue;
+    if (t[k]->nd != nd) return false;
+    for (int64_t i = nd - 1, n = 1; i >= 0; n *= shape[i--])
+      if (t[k]->shape[i] != shape[i] || (t[k]->stride[i] != n && shape[i] != 1)) return false;
+    it->stride[0][k] = (int64_t)pg_dtype_size((pg_dtype)t[k]->dtype);
+  }
+  it->nd = 1;
+  it->shape[0] = it->numel;
+  return it->numel > 1;
+}
+
 void pg_iter_init(pg_iter *it, int nd, const int64_t *shape, int count, pg_tensor *const *t) {
   PG_ASSERT(count <= PG_ITER_MAX);
   it->count = count;
   it->numel = pg_numel_of(nd, shape);
   for (int k = 0; k < count; k++) it->data[k] = pg_data(t[k]);
+  if (init_flat(it, nd, shape, count, t)) return;
   int64_t stride[PG_ITER_MAX][PG_MAX_DIMS];
   for (int k = 0; k < count; k++) pg_broadcast_strides(t[k], nd, shape, stride[k]);
   int n = 0;

@@ -21,11 +21,19 @@ const char *pg_dtype_name(pg_dtype d) {
 
 size_t pg_dtype_size(pg_dtype d) { return sizes[d]; }
 
+/* Few bytes lie behind the storage, in its block. */
+enum { HEADER = 64, FEW_BYTES = 960 };
+_Static_assert(sizeof(pg_storage) <= HEADER, "data is aligned to 64 bytes");
+
+static bool is_few(size_t bytes, int device) { return bytes <= FEW_BYTES && device != PG_META; }
+
 static pg_status storage_new(pg_ctx *ctx, size_t bytes, int device, pg_storage **out) {
-  PG_TRY(pg_alloc(ctx, sizeof **out, (void **)out));
+  bool few = is_few(bytes, device);
+  PG_TRY(pg_alloc(ctx, few ? HEADER + bytes : sizeof **out, (void **)out));
   pg_storage *s = *out;
   *s = (pg_storage){.refs = 1, .device = device, .bytes = bytes};
-  if (device == PG_META) return PG_OK;
+  if (few) s->data = (char *)s + HEADER;
+  if (few || device == PG_META) return PG_OK;
   pg_status status = pg_alloc(ctx, bytes, &s->data);
   if (status != PG_OK) {
     pg_free(ctx, s, sizeof *s);
@@ -36,6 +44,10 @@ static pg_status storage_new(pg_ctx *ctx, size_t bytes, int device, pg_storage *
 
 static void storage_unref(pg_ctx *ctx, pg_storage *s) {
   if (!s || --s->refs) return;
+  if (is_few(s->bytes, s->device)) {
+    pg_free(ctx, s, HEADER + s->bytes);
+    return;
+  }
   pg_free(ctx, s->data, s->bytes);
   pg_free(ctx, s, sizeof *s);
 }
@@ -50,7 +62,8 @@ static pg_status head_new(pg_ctx *ctx, pg_storage *storage, pg_dtype dtype, int 
     storage_unref(ctx, storage);
     return s;
   }
-  memset(t, 0, sizeof *t);
+  memset(t, 0, offsetof(pg_tensor, shape)); /* sizes beyond nd are never read */
+  t->hooks = NULL;
   t->ctx = ctx;
   t->storage = storage;
   t->refs = 1;
@@ -70,6 +83,12 @@ pg_status pg_tensor_new_strided(pg_ctx *ctx, pg_dtype dtype, int nd, const int64
   int64_t n;
   *out = NULL;
   PG_TRY(pg_shape_check(ctx, dtype, nd, shape, &n));
+  return pg__tensor_new_checked(ctx, dtype, nd, shape, stride, n, device, out);
+}
+
+pg_status pg__tensor_new_checked(pg_ctx *ctx, pg_dtype dtype, int nd, const int64_t *shape,
+                                 const int64_t *stride, int64_t n, int device, pg_tensor **out) {
+  *out = NULL;
   pg_storage *storage;
   PG_TRY(storage_new(ctx, (size_t)n * sizes[dtype], device, &storage));
   return head_new(ctx, storage, dtype, nd, shape, stride, 0, out);

@@ -19,14 +19,12 @@ pg_str pg_shape_str(const pg_tensor *t) { return pg_shape_str_of(t->nd, t->shape
 pg_status pg_shape_check(pg_ctx *ctx, pg_dtype dtype, int nd, const int64_t *shape,
                          int64_t *numel) {
   if (nd > PG_MAX_DIMS) return pg_fail(ctx, PG_ESHAPE, "at most %d dims, got %d", PG_MAX_DIMS, nd);
-  int64_t n = 1, limit = INT64_MAX / (int64_t)pg_dtype_size(dtype), span = 1;
+  int64_t n = 1, span = (int64_t)pg_dtype_size(dtype);
   for (int i = 0; i < nd; i++) {
     if (shape[i] < 0)
       return pg_fail(ctx, PG_ESHAPE, "negative size in %s", pg_shape_str_of(nd, shape).s);
-    int64_t s = shape[i] ? shape[i] : 1;
-    if (s > limit / span)
+    if (__builtin_mul_overflow(span, shape[i] ? shape[i] : 1, &span))
       return pg_fail(ctx, PG_ESHAPE, "too many elements: %s", pg_shape_str_of(nd, shape).s);
-    span *= s;
     n *= shape[i];
   }
   *numel = n;

@@ -69,6 +69,9 @@ bool pg_same_shape(const pg_tensor *a, const pg_tensor *b);
 /* With these strides (dense and non-overlapping, e.g. channels-last). stride NULL: contiguous. */
 pg_status pg_tensor_new_strided(pg_ctx *ctx, pg_dtype dtype, int nd, const int64_t *shape,
                                 const int64_t *stride, int device, pg_tensor **out);
+/* The same for a shape that passed pg_shape_check, of n elements. */
+pg_status pg__tensor_new_checked(pg_ctx *ctx, pg_dtype dtype, int nd, const int64_t *shape,
+                                 const int64_t *stride, int64_t n, int device, pg_tensor **out);
 /* Same shape; same strides where t is dense, else contiguous. */
 pg_status pg_tensor_new_like(pg_ctx *ctx, const pg_tensor *t, pg_dtype dtype, pg_tensor **out);
 /* N x C x H x W with C fastest in memory. */

@@ -332,6 +332,41 @@ static bool parse(lua_State *L, pgl_args *a, int first, const pg_param *param, p
   return !a->options || check_options(L, a, param, by_position);
 }
 
+/* The number at idx as a tensor that the state owns; NULL while a graph holds that. */
+static pg_tensor *number_at(lua_State *L, pgl_state *st, int idx) {
+  pg_tensor *t = &st->number;
+  if (t->refs != 1 || st->number_storage.refs != 1) return NULL;
+  t->dtype = PG_F64;
+  t->is_int_number = lua_isinteger(L, idx);
+  st->number_value = lua_tonumber(L, idx);
+  return t;
+}
+
+bool pgl_take_tensors(lua_State *L, pgl_args *a, const pg_param *param, pg_call *c) {
+  int n = a->last;
+  if (n < 1 || n > PG_MAX_IN) return false;
+  pg_tensor *in[PG_MAX_IN];
+  int number = 0;
+  for (int i = 0; i < n; i++) {
+    if (param[i].kind != PG_TENSOR) return false;
+    pgl_box *b = pgl_to_box(L, i + 1);
+    in[i] = b ? b->t : NULL;
+    if (in[i]) continue;
+    if (i != 1 || n != 2 || !(param[i].flags & PG_NUMBER) || lua_type(L, 2) != LUA_TNUMBER)
+      return false;
+    number = i;
+  }
+  for (const pg_param *p = param + n; p->kind != PG_END; p++)
+    if (!(p->flags & (PG_OPTIONAL | PG_DEFAULT)) || p->kind == PG_TENSORS) return false;
+  if (number) {
+    in[number] = number_at(L, a->st, number + 1);
+    if (!in[number]) return false;
+  }
+  for (int i = 0; i < n; i++) c->in[i] = in[i];
+  a->tensor_at = 1;
+  return true;
+}
+
 bool pgl_parse(lua_State *L, pgl_args *a, int first, const pg_param *param, pg_call *c) {
   if (parse(L, a, first, param, c)) return true;
   pgl_args_free(a);
@@ -339,11 +374,11 @@ bool pgl_parse(lua_State *L, pgl_args *a, int first, const pg_param *param, pg_c
 }
 
 void pgl_args_free(pgl_args *a) {
-  for (int i = 0; i < PG_MAX_IN; i++)
-    if (a->owned[i]) {
-      pg_tensor_unref(a->owned[i]);
-      a->owned[i] = NULL;
-    }
+  for (int i = 0; i < PG_MAX_IN; i++) {
+    if (!a->owned[i]) continue;
+    pg_tensor_unref(a->owned[i]);
+    a->owned[i] = NULL;
+  }
 }
 
 void pgl_defaults(pg_call *c, pg_ctx *ctx, const pg_param *param) {

@@ -204,6 +204,13 @@ __attribute__((visibility("default"))) int luaopen_perigee_core(lua_State *L) {
   lua_setmetatable(L, -2);
   if (pg_ctx_new(&st->ctx) != PG_OK) return luaL_error(L, "perigee: out of memory");
   st->soft_max = (size_t)256 << 20;
+  st->number_storage =
+      (pg_storage){.refs = 1, .bytes = sizeof st->number_value, .data = &st->number_value};
+  st->number = (pg_tensor){.ctx = st->ctx,
+                           .storage = &st->number_storage,
+                           .refs = 1,
+                           .dtype = PG_F64,
+                           .is_number = true};
   lua_rawsetp(L, LUA_REGISTRYINDEX, &state_key);
   static const luaL_Reg functions[] = {{"manual_seed", l_manual_seed},
                                        {"rng_state", l_rng_state},

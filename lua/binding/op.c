@@ -52,12 +52,9 @@ static int call_op(lua_State *L) {
   if (mode & PGL_UNARY) lua_settop(L, 1);
   bool inplace = mode & PGL_INPLACE;
   pgl_args a;
-  memset(&a, 0, sizeof a);
-  a.st = st;
-  a.fn = lua_tostring(L, lua_upvalueindex(4));
+  pgl_args_init(&a, st);
   bool creates = op->param[0].kind != PG_TENSOR && op->param[0].kind != PG_TENSORS;
   if (creates) a.extra = creation_keys;
-  luaL_checkstack(L, 16, NULL);
   pg_call c;
   pg_call_init(&c, st->ctx, op);
   c.inplace = inplace;
@@ -66,9 +63,13 @@ static int call_op(lua_State *L) {
   if (!inplace) /* boxes before anything is owned */
     for (int j = 0; j < op->nout; j++) box[j] = pgl_box_new_in(L, st, true);
   int top = lua_gettop(L);
-  if (!pgl_parse(L, &a, 1, op->param, &c)) {
-    int n = call_handler(L, a.last, a.fn);
-    return n >= 0 ? n : raise_text(L, st->error);
+  if (!pgl_take_tensors(L, &a, op->param, &c)) {
+    a.fn = lua_tostring(L, lua_upvalueindex(4));
+    luaL_checkstack(L, 16, NULL);
+    if (!pgl_parse(L, &a, 1, op->param, &c)) {
+      int n = call_handler(L, a.last, a.fn);
+      return n >= 0 ? n : raise_text(L, st->error);
+    }
   }
   bool on = false;
   if (creates && a.options) { /* no tensor parameters: nothing is owned yet */

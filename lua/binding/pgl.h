@@ -23,6 +23,9 @@ typedef struct pgl_state {
   bool observed;      /* somebody wants to see every call of a module */
   bool injecting;     /* core.fail_after is armed: no second try on ENOMEM */
   char error[PG_ERROR_LEN];
+  pg_tensor number; /* what a call's number becomes, while nobody else holds it */
+  pg_storage number_storage;
+  double number_value;
 } pgl_state;
 
 /* What a script holds: a ref of a tensor. A box without tensor was released. */
@@ -69,6 +72,11 @@ typedef struct pgl_args {
   pg_tensor **list;            /* tensors of a PG_TENSORS parameter */
 } pgl_args;
 
+/* a without anything in it; set fn, extra and last. */
+static inline void pgl_args_init(pgl_args *a, pgl_state *st) { *a = (pgl_args){.st = st}; }
+/* pgl_parse for calls that give nothing but tensors, and a number behind the first; false: it is no
+ * such call, and c is as it was. */
+bool pgl_take_tensors(lua_State *L, pgl_args *a, const pg_param *param, pg_call *c);
 /* Fills c (its defaults set) from stack first..last. On failure returns false with the text in
  * st->error and owns nothing. On success call pgl_args_free after use. Pushes nothing but the
  * storage of a list. */

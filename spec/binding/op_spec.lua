@@ -97,3 +97,47 @@ describe("pg", function()
     H.same(pg.relu(pg.tensor {-1, 2}), pg.tensor {0, 2})
   end)
 end)
+
+describe("numbers among the arguments", function()
+  it("keep their value in the graph of each call", function()
+    local a = H.make({1, 2}, "float32", {2}):requires_grad_()
+    local x, y = a * 2, a * 3.5
+    local z = a / 4 + 7
+    H.same(x, {2, 4})
+    H.same(y, {3.5, 7})
+    H.same(z, {7.25, 7.5})
+    H.same(core.grad(x:sum() + y:sum() + z:sum(), a)[1], {5.75, 5.75})
+    H.same(core.grad((a * 2):sum() * 5, a)[1], {10, 10})
+    H.same(core.grad((a * 3):pow(2):sum(), a)[1], {18, 36})
+  end)
+
+  it("are integers or floats call by call", function()
+    local a = H.make({1, 2}, "int64", {2})
+    assert.equal("int64", (a + 1).dtype)
+    assert.equal("float32", (a + 1.5).dtype)
+    assert.equal("int64", (a * 2).dtype)
+    H.same(a + 1, {2, 3})
+    H.same(H.make({1}, "float64", {1}) + 0.1, {1.1}, 1e-15)
+  end)
+end)
+
+it("a step in a scope takes no memory from the system once it has run", function()
+  local nn = pg.nn
+  local net = nn.Sequential {nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)}
+  local x, y = pg.rand(16, 4), pg.randint(1, 3, {16})
+  for _, rule in ipairs {"SGD", "Adam"} do
+    local opt = pg.optim[rule](net:parameters(), {lr = 0.01})
+    local function step()
+      local _ <close> = pg.scope()
+      opt:zero_grad()
+      nn.functional.cross_entropy(net(x) * 0.5, y):backward()
+      opt:step()
+    end
+    for _ = 1, 3 do step() end
+    local before = core.memory()
+    for _ = 1, 50 do step() end
+    local after = core.memory()
+    assert.equal(before.live, after.live)
+    if after.cached > 0 then assert.equal(before.system, after.system) end
+  end
+end)
