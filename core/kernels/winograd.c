@@ -1,5 +1,5 @@
-/* Winograd's minimal filtering over the points 0, 1, -1, A, -A and infinity; vectors run along the
- * channels. Relies on kernels/winograd.h, pack.h. Spec: spec/kernels/conv_spec.lua. */
+/* Winograd's minimal filtering over the points 0, p, -p .. and infinity; vectors run along the
+ * channels. Relies on kernels/winograd.h, pack.h. Spec: spec/kernels/winograd_spec.lua. */
 #include "kernels/winograd.h"
 
 #include <string.h>
@@ -13,7 +13,7 @@ enum { WIDTH = 32 };
 #else
 enum { WIDTH = 16 };
 #endif
-enum { LANES = WIDTH / 4, TILE = 6, POINTS = TILE * TILE, LINE = 16 };
+enum { LANES = WIDTH / 4, LINE = 16, MOST = 8 }; /* MOST points, and results or weights, of a row */
 
 typedef float vec __attribute__((vector_size(WIDTH)));
 typedef float loose __attribute__((vector_size(WIDTH), aligned(4), may_alias));
@@ -21,97 +21,105 @@ typedef float loose __attribute__((vector_size(WIDTH), aligned(4), may_alias));
 #define LOAD(p)     ((vec) * (const loose *)(p))
 #define STORE(p, v) (*(loose *)(p) = (v))
 #define INLINE      static inline __attribute__((always_inline))
+#define UNROLL      _Pragma("GCC unroll 8")
+#define ROLLED      _Pragma("GCC unroll 1")
 
 /* --- transforms of one dimension -------------------------------------------------------------- */
 
-#define A  2.0f
-#define A2 (A * A)
-#define A3 (A2 * A)
-#define A4 (A2 * A2)
-/* 1 / the product of the differences between a point and the other ones. */
-#define N0 (1 / A2)
-#define N1 (1 / (2 * (1 - A2)))
-#define NA (1 / (2 * A2 * (A2 - 1)))
+/* The points of a tile: 0, pairs of p and -p, infinity. `scale` is 1 / the product of the
+ * differences between a point and the other finite ones. Below, n (points) is a constant. */
+#define PAIRS(n) ((n) / 2 - 1)
 
-/* Pixels of a tile. */
-INLINE void to_points(const vec *x, int64_t step, vec *t) {
-  const vec x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step], x4 = x[4 * step],
-            x5 = x[5 * step];
-  const vec e = x4 - A2 * x2, o = x3 - A2 * x1, f = x4 - x2, p = A * (x3 - x1);
-  t[0] = A2 * x0 - (1 + A2) * x2 + x4;
-  t[1] = e + o;
-  t[2] = e - o;
-  t[3] = f + p;
-  t[4] = f - p;
-  t[5] = A2 * x1 - (1 + A2) * x3 + x5;
+INLINE float point(const int n, int pair) {
+  return pair == 0 ? 1.0f : n == 6 ? 0.625f : pair == 1 ? 1.75f : 0.5625f;
 }
 
-/* `side` results from their values at the points. */
-INLINE void from_points(const int side, const vec *t, int64_t step, vec *y) {
-  const vec t1 = t[step], t2 = t[2 * step], t3 = t[3 * step], t4 = t[4 * step];
-  const vec s = t1 + t2, d = t1 - t2, sa = t3 + t4, da = t3 - t4;
-  y[0] = t[0] + s + sa;
-  y[1] = d + A * da;
-  if (side == 4) {
-    y[2] = s + A2 * sa;
-    y[3] = d + A3 * da;
-  }
-  y[side - 1] += t[5 * step];
+INLINE float square(const int n, int pair) { return point(n, pair) * point(n, pair); }
+
+/* The elementary symmetric polynomial of degree d of the squares but that of pair `skip`. */
+INLINE float symmetric(const int n, int d, int skip) {
+  float e[4] = {1, 0, 0, 0};
+  UNROLL for (int k = 0; k < PAIRS(n); k++) if (k != skip) UNROLL for (int i = 3; i > 0; i--)
+      e[i] += square(n, k) * e[i - 1];
+  return e[d];
 }
 
-/* Gradients of `side` results: the transpose of from_points. */
-INLINE void spread(const int side, const vec *y, int64_t step, vec *t) {
-  const vec y0 = y[0], y1 = y[step];
-  if (side == 2) {
-    const vec p = A * y1;
-    t[1] = y0 + y1;
-    t[2] = y0 - y1;
-    t[3] = y0 + p;
-    t[4] = y0 - p;
-    t[5] = y1;
-  } else {
-    const vec y2 = y[2 * step], y3 = y[3 * step];
-    const vec e = y0 + y2, o = y1 + y3, f = y0 + A2 * y2, p = A * y1 + A3 * y3;
-    t[1] = e + o;
-    t[2] = e - o;
-    t[3] = f + p;
-    t[4] = f - p;
-    t[5] = y3;
-  }
-  t[0] = y0;
+INLINE float scale(const int n, int pair) {
+  float product = 2 * square(n, pair);
+  UNROLL for (int k = 0; k < PAIRS(n); k++) if (k != pair) product *=
+      square(n, pair) - square(n, k);
+  return 1 / product;
 }
 
-/* Weights of a kernel row of `size`. */
-INLINE void weight_points(const int size, const vec *w, int64_t step, vec *t) {
-  const vec w0 = w[0], w1 = w[step], w2 = w[2 * step];
-  vec e = w0 + w2, o = w1, f = w0 + A2 * w2, p = A * w1;
-  if (size == 5) {
-    const vec w3 = w[3 * step], w4 = w[4 * step];
-    e += w4;
-    o += w3;
-    f += A4 * w4;
-    p += A3 * w3;
-  }
-  t[0] = N0 * w0;
-  t[1] = N1 * (e + o);
-  t[2] = N1 * (e - o);
-  t[3] = NA * (f + p);
-  t[4] = NA * (f - p);
-  t[5] = w[(size - 1) * step];
+INLINE float scale_of_zero(const int n) {
+  float product = 1;
+  UNROLL for (int k = 0; k < PAIRS(n); k++) product *= -square(n, k);
+  return 1 / product;
 }
 
-/* The transpose of weight_points. */
-INLINE void weight_gather(const int size, const vec *t, int64_t step, vec *w) {
-  const vec t1 = t[step], t2 = t[2 * step], t3 = t[3 * step], t4 = t[4 * step];
-  const vec s = N1 * (t1 + t2), d = N1 * (t1 - t2), sa = NA * (t3 + t4), da = NA * (t3 - t4);
-  w[0] = N0 * t[0] + s + sa;
-  w[1] = d + A * da;
-  w[2] = s + A2 * sa;
-  if (size == 5) {
-    w[3] = d + A3 * da;
-    w[4] = s + A4 * sa;
+/* t = n pixels as values at the points: row p holds the coefficients of the product of (x - q)
+ * over the other finite points q. */
+INLINE void to_points(const int n, const vec *x, vec *t) {
+  vec zero = x[n - 2], infinity = x[n - 1];
+  float sign = -1;
+  UNROLL for (int d = 1; d <= PAIRS(n); d++, sign = -sign) {
+    zero += sign * symmetric(n, d, -1) * x[n - 2 - 2 * d];
+    infinity += sign * symmetric(n, d, -1) * x[n - 1 - 2 * d];
   }
-  w[size - 1] += t[5 * step];
+  t[0] = zero;
+  t[n - 1] = infinity;
+  UNROLL for (int k = 0; k < PAIRS(n); k++) {
+    vec even = x[n - 2], odd = x[n - 3];
+    sign = -1;
+    UNROLL for (int d = 1; d < PAIRS(n); d++, sign = -sign) {
+      even += sign * symmetric(n, d, k) * x[n - 2 - 2 * d];
+      odd += sign * symmetric(n, d, k) * x[n - 3 - 2 * d];
+    }
+    odd *= point(n, k);
+    t[1 + 2 * k] = even + odd;
+    t[2 + 2 * k] = even - odd;
+  }
+}
+
+/* t = the polynomial with these coefficients at the points. */
+INLINE void evaluate(const int n, const int count, const vec *y, vec *t) {
+  t[0] = y[0];
+  t[n - 1] = y[count - 1];
+  UNROLL for (int k = 0; k < PAIRS(n); k++) {
+    vec even = y[0], odd = point(n, k) * y[1];
+    float power = square(n, k);
+    UNROLL for (int i = 2; i < count; i++) {
+      if (i % 2 == 0) {
+        even += power * y[i];
+      } else {
+        odd += power * point(n, k) * y[i];
+        power *= square(n, k);
+      }
+    }
+    t[1 + 2 * k] = even + odd;
+    t[2 + 2 * k] = even - odd;
+  }
+}
+
+/* y = the transpose of evaluate. */
+INLINE void gather(const int n, const int count, const vec *t, vec *y) {
+  y[0] = t[0];
+  UNROLL for (int i = 1; i < count; i++) y[i] = (vec){0};
+  UNROLL for (int k = 0; k < PAIRS(n); k++) {
+    const vec sum = t[1 + 2 * k] + t[2 + 2 * k], difference = t[1 + 2 * k] - t[2 + 2 * k];
+    float power = 1;
+    UNROLL for (int i = 0; i < count; i++, power *= point(n, k)) y[i] +=
+        power * (i % 2 ? difference : sum);
+  }
+  y[count - 1] += t[n - 1];
+}
+
+INLINE void scale_points(const int n, vec *t) {
+  t[0] *= scale_of_zero(n);
+  UNROLL for (int k = 0; k < PAIRS(n); k++) {
+    t[1 + 2 * k] *= scale(n, k);
+    t[2 + 2 * k] *= scale(n, k);
+  }
 }
 
 /* --- plan ------------------------------------------------------------------------------------- */
@@ -125,9 +133,16 @@ static int64_t row_size(int64_t channels) { return channels % 512 ? channels : c
 /* From one point's values to the next one's: no multiple of a page. */
 static int64_t point_size(const pgk_winograd *p, int64_t row) { return p->block * row + LINE; }
 
+/* Products per pair of channels, with what the weights cost. */
+static int64_t products(const pgk_conv *s, int64_t points) {
+  const int64_t side = points - s->kernel[2] + 1;
+  const int64_t rows = (s->out[1] + side - 1) / side, columns = (s->out[2] + side - 1) / side;
+  return points * points * (s->n * rows * columns + 8);
+}
+
 /* Sums are made and added for nothing where there are few tiles, and must not fill the memory. */
 static void plan_parts(pgk_winograd *p) {
-  enum { PARTS = 16, SMALL = 3 << 20, LARGE = 16 << 20, TILES = 512 };
+  enum { PARTS = 16, SMALL = 6 << 20, LARGE = 16 << 20, TILES = 512 };
   p->part_size = p->weight_size + p->s.oc;
   p->parts = least(PARTS, p->blocks);
   while (p->parts > 4 && p->parts * p->part_size > SMALL) p->parts /= 2;
@@ -146,19 +161,20 @@ bool PG_AT(pgk_winograd_plan)(const pgk_conv *s, pgk_winograd *p) {
     if (s->stride[i] != 1 || s->dilation[i] != 1 || s->before[i] >= size || s->after[i] >= size)
       return false;
   p->s = *s;
-  p->side = TILE - size + 1;
+  p->points = products(s, 8) < products(s, 6) ? 8 : 6;
+  if (products(s, p->points) * 5 > size * size * s->n * s->out[1] * s->out[2] * 4) return false;
+  p->side = p->points - size + 1;
   p->rows = (s->out[1] + p->side - 1) / p->side;
   p->columns = (s->out[2] + p->side - 1) / p->side;
   p->tiles = s->n * p->rows * p->columns;
-  const int64_t direct = size * size * s->n * s->out[1] * s->out[2];
-  p->weight_size = POINTS * s->ic * s->oc;
-  if (p->tiles < (p->weight_size > WEIGHTS ? 256 : 32) || POINTS * p->tiles * 5 > direct * 4)
-    return false;
-  p->block = least(64, CACHE / POINTS / (s->ic + s->oc) / LINE * LINE);
+  const int64_t points = p->points * p->points;
+  p->weight_size = points * s->ic * s->oc;
+  if (p->weight_size > WEIGHTS && p->tiles < 256) return false;
+  p->block = least(64, CACHE / points / (s->ic + s->oc) / LINE * LINE);
   if (p->block < LINE) p->block = LINE;
   p->blocks = (p->tiles + p->block - 1) / p->block;
   const int64_t values = row_size(s->ic) > s->oc ? row_size(s->ic) : s->oc;
-  p->lane_size = 2 * POINTS * point_size(p, values) + values;
+  p->lane_size = 2 * points * point_size(p, values) + values;
   plan_parts(p);
   return true;
 }
@@ -175,15 +191,23 @@ void PG_AT(pgk_winograd_turn)(const pgk_conv *s, pgk_conv *turned) {
   }
 }
 
+/* Calls f with the points of a tile and the size of the kernel as constants. */
+#define CALL(f, p, ...)                                              \
+  do {                                                               \
+    if ((p)->points == 6 && (p)->side == 4) f(6, 3, p, __VA_ARGS__); \
+    else if ((p)->points == 6) f(6, 5, p, __VA_ARGS__);              \
+    else if ((p)->side == 6) f(8, 3, p, __VA_ARGS__);                \
+    else f(8, 5, p, __VA_ARGS__);                                    \
+  } while (0)
+
 /* --- weights ---------------------------------------------------------------------------------- */
 
 int64_t PG_AT(pgk_winograd_panels)(const pgk_winograd *p) {
   return p->s.oc / PG_AT(pgk_panel_f32)();
 }
 
-INLINE void weight_run(const pgk_winograd *p, const int size, bool turned, const float *w,
-                       int64_t begin, int64_t end, float *u) {
-  enum { MOST = 16 };
+INLINE void weight_run(const int n, const int size, const pgk_winograd *p, bool turned,
+                       const float *w, int64_t begin, int64_t end, float *u) {
   const int taps = size * size;
   const int64_t ic = p->s.ic, oc = p->s.oc, panel = PG_AT(pgk_panel_f32)();
   const int64_t lane = turned ? taps : ic * taps, in = turned ? oc * taps : taps;
@@ -194,26 +218,28 @@ INLINE void weight_run(const pgk_winograd *p, const int size, bool turned, const
           float f[25][LANES];
           vec v[25];
         } at;
-        vec half[TILE * 5], t[TILE];
+        vec half[MOST * 5], column[5], t[MOST];
         const float *from = w + (q * panel + v) * lane + i * in;
         for (int l = 0; l < LANES; l++)
           for (int k = 0; k < taps; k++) at.f[k][l] = from[l * lane + (turned ? taps - 1 - k : k)];
-        for (int x = 0; x < size; x++) {
-          weight_points(size, at.v + x, size, t);
-          for (int y = 0; y < TILE; y++) half[y * size + x] = t[y];
+        ROLLED for (int x = 0; x < size; x++) {
+          for (int y = 0; y < size; y++) column[y] = at.v[y * size + x];
+          evaluate(n, size, column, t);
+          scale_points(n, t);
+          for (int y = 0; y < n; y++) half[y * size + x] = t[y];
         }
-        for (int y = 0; y < TILE; y++) {
-          weight_points(size, half + y * size, 1, t);
-          float *to = u + y * TILE * ic * oc + q * panel * ic + i * panel + v;
-          for (int x = 0; x < TILE; x++) STORE(to + x * ic * oc, t[x]);
+        ROLLED for (int y = 0; y < n; y++) {
+          evaluate(n, size, half + y * size, t);
+          scale_points(n, t);
+          float *to = u + y * n * ic * oc + q * panel * ic + i * panel + v;
+          for (int x = 0; x < n; x++) STORE(to + x * ic * oc, t[x]);
         }
       }
 }
 
 void PG_AT(pgk_winograd_weight)(const pgk_winograd *p, bool turned, const float *w, int64_t begin,
                                 int64_t end, float *u) {
-  if (p->s.kernel[2] == 3) weight_run(p, 3, turned, w, begin, end, u);
-  else weight_run(p, 5, turned, w, begin, end, u);
+  CALL(weight_run, p, turned, w, begin, end, u);
 }
 
 /* --- tiles ------------------------------------------------------------------------------------ */
@@ -239,33 +265,35 @@ static void find(const float *image, int64_t height, int64_t width, int64_t chan
 }
 
 /* v[point][t - first][channel] = the transformed input tiles [first, last). */
-static void input_tiles(const pgk_winograd *p, int64_t first, int64_t last, const float *x,
-                        const float *none, float *v) {
+INLINE void input_tiles(const int n, const int size, const pgk_winograd *p, int64_t first,
+                        int64_t last, const float *x, const float *none, float *v) {
+  (void)size;
   const pgk_conv *s = &p->s;
   const int64_t row = row_size(s->ic), step = point_size(p, row);
   for (int64_t t = first; t < last; t++, v += row) {
     const place o = place_of(p, t);
-    const float *at[POINTS];
+    const float *at[MOST * MOST];
     find(x + o.image * s->in[1] * s->in[2] * s->ic, s->in[1], s->in[2], s->ic, o.y - s->before[1],
-         o.x - s->before[2], TILE, none, at);
+         o.x - s->before[2], n, none, at);
     for (int64_t c = 0; c < s->ic; c += LANES) {
-      vec half[POINTS], column[TILE], to[TILE];
-      _Pragma("GCC unroll 1") for (int j = 0; j < TILE; j++) {
-        for (int i = 0; i < TILE; i++) column[i] = LOAD(at[i * TILE + j] + c);
-        to_points(column, 1, to);
-        for (int i = 0; i < TILE; i++) half[i * TILE + j] = to[i];
+      vec half[MOST * MOST], column[MOST], to[MOST];
+      ROLLED for (int j = 0; j < n; j++) {
+        for (int i = 0; i < n; i++) column[i] = LOAD(at[i * n + j] + c);
+        to_points(n, column, to);
+        for (int i = 0; i < n; i++) half[i * n + j] = to[i];
       }
-      _Pragma("GCC unroll 1") for (int i = 0; i < TILE; i++) {
-        to_points(half + i * TILE, 1, to);
-        for (int j = 0; j < TILE; j++) STORE(v + (i * TILE + j) * step + c, to[j]);
+      ROLLED for (int i = 0; i < n; i++) {
+        to_points(n, half + i * n, to);
+        for (int j = 0; j < n; j++) STORE(v + (i * n + j) * step + c, to[j]);
       }
     }
   }
 }
 
 /* y = the results of tiles [first, last) from their products m[point][t - first][channel]. */
-INLINE void output_tiles(const pgk_winograd *p, const int side, int64_t first, int64_t last,
-                         const float *m, const float *bias, float *y) {
+INLINE void output_tiles(const int n, const int size, const pgk_winograd *p, int64_t first,
+                         int64_t last, const float *m, const float *bias, float *y) {
+  const int side = n - size + 1;
   const pgk_conv *s = &p->s;
   const int64_t step = point_size(p, s->oc), height = s->out[1], width = s->out[2];
   for (int64_t t = first; t < last; t++, m += s->oc) {
@@ -273,18 +301,17 @@ INLINE void output_tiles(const pgk_winograd *p, const int side, int64_t first, i
     float *to = y + ((o.image * height + o.y) * width + o.x) * s->oc;
     const int64_t rows = least(side, height - o.y), columns = least(side, width - o.x);
     for (int64_t c = 0; c < s->oc; c += LANES) {
-      vec half[4 * TILE], column[TILE], out[4];
-      for (int j = 0; j < TILE; j++) {
-        for (int i = 0; i < TILE; i++) column[i] = LOAD(m + (i * TILE + j) * step + c);
-        from_points(side, column, 1, out);
-        for (int i = 0; i < side; i++) half[i * TILE + j] = out[i];
+      vec half[MOST * MOST], column[MOST], out[MOST];
+      ROLLED for (int j = 0; j < n; j++) {
+        for (int i = 0; i < n; i++) column[i] = LOAD(m + (i * n + j) * step + c);
+        gather(n, side, column, out);
+        for (int i = 0; i < side; i++) half[i * n + j] = out[i];
       }
       const vec b = bias ? LOAD(bias + c) : (vec){0};
-      for (int i = 0; i < side; i++) {
-        from_points(side, half + i * TILE, 1, out);
-        if (i < rows)
-          for (int j = 0; j < side; j++)
-            if (j < columns) STORE(to + (i * width + j) * s->oc + c, out[j] + b);
+      ROLLED for (int i = 0; i < rows; i++) {
+        gather(n, side, half + i * n, out);
+        for (int j = 0; j < side; j++)
+          if (j < columns) STORE(to + (i * width + j) * s->oc + c, out[j] + b);
       }
     }
   }
@@ -292,30 +319,31 @@ INLINE void output_tiles(const pgk_winograd *p, const int side, int64_t first, i
 
 /* z[point], packed panels of [block][panel] = the transformed gradients of tiles [first, last);
  * sum[channel] += those that lie in the image. */
-INLINE void grad_tiles(const pgk_winograd *p, const int side, int64_t first, int64_t last,
-                       const float *gy, const float *none, float *z, float *sum) {
+INLINE void grad_tiles(const int n, const int size, const pgk_winograd *p, int64_t first,
+                       int64_t last, const float *gy, const float *none, float *z, float *sum) {
+  const int side = n - size + 1;
   const pgk_conv *s = &p->s;
   const int64_t step = point_size(p, s->oc), panel = PG_AT(pgk_panel_f32)();
   for (int64_t t = first; t < last; t++, z += panel) {
     const place o = place_of(p, t);
-    const float *at[16];
+    const float *at[MOST * MOST];
     find(gy + o.image * s->out[1] * s->out[2] * s->oc, s->out[1], s->out[2], s->oc, o.y, o.x, side,
          none, at);
     for (int64_t c = 0; c < s->oc; c += LANES) {
-      vec half[TILE * 4], column[4], to[TILE], all = {0};
-      for (int j = 0; j < side; j++) {
+      vec half[MOST * MOST], column[MOST], to[MOST], all = {0};
+      ROLLED for (int j = 0; j < side; j++) {
         for (int i = 0; i < side; i++) {
           column[i] = LOAD(at[i * side + j] + c);
           all += column[i];
         }
-        spread(side, column, 1, to);
-        for (int i = 0; i < TILE; i++) half[i * side + j] = to[i];
+        evaluate(n, side, column, to);
+        for (int i = 0; i < n; i++) half[i * side + j] = to[i];
       }
       if (sum) STORE(sum + c, LOAD(sum + c) + all);
       float *into = z + c / panel * panel * p->block + c % panel;
-      for (int i = 0; i < TILE; i++) {
-        spread(side, half + i * side, 1, to);
-        for (int j = 0; j < TILE; j++) STORE(into + (i * TILE + j) * step, to[j]);
+      ROLLED for (int i = 0; i < n; i++) {
+        evaluate(n, side, half + i * side, to);
+        for (int j = 0; j < n; j++) STORE(into + (i * n + j) * step, to[j]);
       }
     }
   }
@@ -328,7 +356,7 @@ static float *lane_zeros(const pgk_winograd *p, float *lane, float **a, float **
   const int64_t row = row_size(p->s.ic), values = row > p->s.oc ? row : p->s.oc;
   memset(lane, 0, sizeof *lane * (size_t)values);
   *a = lane + values;
-  *b = *a + POINTS * point_size(p, values);
+  *b = *a + p->points * p->points * point_size(p, values);
   return lane;
 }
 
@@ -338,12 +366,11 @@ void PG_AT(pgk_winograd_forward)(const pgk_winograd *p, int64_t b, const float *
   const int64_t first = b * p->block, last = least(p->tiles, first + p->block);
   float *v, *m;
   const float *none = lane_zeros(p, lane, &v, &m);
-  input_tiles(p, first, last, x, none, v);
-  for (int k = 0; k < POINTS; k++) PG_AT(pgk_packed_gemm_f32)
+  CALL(input_tiles, p, first, last, x, none, v);
+  for (int64_t k = 0; k < p->points * p->points; k++) PG_AT(pgk_packed_gemm_f32)
   (false, last - first, oc, ic, v + k * point_size(p, row), row, u + k * ic * oc, ic, false,
    m + k * point_size(p, oc), oc);
-  if (p->side == 4) output_tiles(p, 4, first, last, m, bias, y);
-  else output_tiles(p, 2, first, last, m, bias, y);
+  CALL(output_tiles, p, first, last, m, bias, y);
 }
 
 void PG_AT(pgk_winograd_part)(const pgk_winograd *p, int64_t k, const float *x, const float *gy,
@@ -355,33 +382,34 @@ void PG_AT(pgk_winograd_part)(const pgk_winograd *p, int64_t k, const float *x, 
   if (bias) memset(bias, 0, sizeof *bias * (size_t)oc);
   for (int64_t b = begin; b < end; b++) {
     const int64_t first = b * p->block, last = least(p->tiles, first + p->block);
-    input_tiles(p, first, last, x, none, v);
-    if (p->side == 4) grad_tiles(p, 4, first, last, gy, none, z, bias);
-    else grad_tiles(p, 2, first, last, gy, none, z, bias);
-    for (int i = 0; i < POINTS; i++) PG_AT(pgk_packed_gemm_f32)
+    CALL(input_tiles, p, first, last, x, none, v);
+    CALL(grad_tiles, p, first, last, gy, none, z, bias);
+    for (int64_t i = 0; i < p->points * p->points; i++) PG_AT(pgk_packed_gemm_f32)
     (true, ic, oc, last - first, v + i * point_size(p, row), row, z + i * point_size(p, oc),
      p->block, b > begin, sum + i * ic * oc, oc);
   }
 }
 
-INLINE void collect_run(const pgk_winograd *p, const int size, const float *sums, int64_t begin,
-                        int64_t end, float *gw) {
+INLINE void collect_run(const int n, const int size, const pgk_winograd *p, const float *sums,
+                        int64_t begin, int64_t end, float *gw) {
   const int taps = size * size;
   const int64_t ic = p->s.ic, oc = p->s.oc;
   for (int64_t i = begin; i < end; i++)
     for (int64_t o = 0; o < oc; o += LANES) {
-      vec half[5 * TILE], t[TILE], out[5];
-      for (int x = 0; x < TILE; x++) {
-        for (int y = 0; y < TILE; y++) {
-          const float *from = sums + ((y * TILE + x) * ic + i) * oc + o;
+      vec half[5 * MOST], t[MOST], out[MOST];
+      ROLLED for (int x = 0; x < n; x++) {
+        for (int y = 0; y < n; y++) {
+          const float *from = sums + ((y * n + x) * ic + i) * oc + o;
           t[y] = LOAD(from);
           for (int64_t k = 1; k < p->parts; k++) t[y] += LOAD(from + k * p->part_size);
         }
-        weight_gather(size, t, 1, out);
-        for (int y = 0; y < size; y++) half[y * TILE + x] = out[y];
+        scale_points(n, t);
+        gather(n, size, t, out);
+        for (int y = 0; y < size; y++) half[y * n + x] = out[y];
       }
       for (int y = 0; y < size; y++) {
-        weight_gather(size, half + y * TILE, 1, out);
+        scale_points(n, half + y * n);
+        gather(n, size, half + y * n, out);
         for (int x = 0; x < size; x++)
           for (int l = 0; l < LANES; l++) gw[((o + l) * ic + i) * taps + y * size + x] = out[x][l];
       }
@@ -390,6 +418,5 @@ INLINE void collect_run(const pgk_winograd *p, const int size, const float *sums
 
 void PG_AT(pgk_winograd_collect)(const pgk_winograd *p, const float *sums, int64_t begin,
                                  int64_t end, float *gw) {
-  if (p->s.kernel[2] == 3) collect_run(p, 3, sums, begin, end, gw);
-  else collect_run(p, 5, sums, begin, end, gw);
+  CALL(collect_run, p, sums, begin, end, gw);
 }
