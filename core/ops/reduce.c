@@ -201,9 +201,47 @@ static pg_status forward_prod(pg_call *c) { return run_fold(c, prod_kern, NULL);
     for (int64_t i = n - 1; i >= 0; right *= (double)x[i--]) gx[i] = (T)((double)gx[i] * right); \
   }
 
+/* The step's result: for rows of x [rows x n], the product of all before (after) each element. */
+static pg_tensor *products_before(pg_chain *k, pg_tensor *x, bool after) {
+  const int64_t last = -1;
+  if (after) x = PG_STEP(k, "flip", "tl", x, 1, &last);
+  if (x) x = PG_STEP(k, "narrow", "tiii", x, last, (int64_t)1, x->shape[1] - 1);
+  x = PG_STEP(k, "pad", "tlsf", x, 2, (int64_t[]){1, 0}, "constant", 1.0);
+  x = PG_STEP(k, "cumprod", "ti", x, last);
+  return after ? PG_STEP(k, "flip", "tl", x, 1, &last) : x;
+}
+
+/* The gradient as ops, exact where some elements are zero: in rows, then back. wide: g over x. */
+static pg_tensor *prod_slope(pg_call *c, pg_chain *k, unsigned mask, pg_tensor *wide) {
+  const pg_meta *m = &c->meta[0];
+  int64_t order[PG_MAX_DIMS], back[PG_MAX_DIMS], shape[PG_MAX_DIMS], rows[2] = {1, 1};
+  int n = 0;
+  for (int reduced = 0; reduced < 2; reduced++)
+    for (int d = 0; d < m->nd; d++) {
+      if ((int)(mask >> d & 1) != reduced) continue;
+      rows[reduced] *= m->shape[d];
+      shape[n] = m->shape[d];
+      back[d] = n + 1;
+      order[n++] = d + 1;
+    }
+  pg_tensor *x = PG_STEP(k, "permute", "tl", c->in[0], n, order);
+  x = PG_STEP(k, "reshape", "tl", x, 2, rows);
+  x = PG_STEP(k, "mul", "tt", products_before(k, x, false), products_before(k, x, true));
+  x = PG_STEP(k, "reshape", "tl", x, n, shape);
+  return PG_STEP(k, "mul", "tt", PG_STEP(k, "permute", "tl", x, n, back), wide);
+}
+
 static pg_status backward_prod(pg_call *c) {
   unsigned mask = reduction_mask(c, c->meta[0].nd);
   pg_tensor *xr = NULL, *g = NULL, *gr = NULL;
+  if (c->recording && reduction_has_zero(c->out[0])) {
+    pg_chain k = {.ctx = c->ctx};
+    pg_tensor *wide = NULL;
+    k.status = reduction_widen(c, c->gout[0], mask, false, &wide);
+    pg_chain_give(&k, prod_slope(c, &k, mask, wide), &c->gin[0]);
+    pg_tensor_unref(wide);
+    return pg_chain_end(&k);
+  }
   if (c->recording) {
     pg_chain k = {.ctx = c->ctx};
     pg_tensor *t = PG_STEP(&k, "mul", "tt", c->gout[0], c->out[0]), *wide = NULL;

@@ -63,6 +63,13 @@ static inline unsigned reduction_mask(pg_call *c, int nd) {
   return mask;
 }
 
+/* Is an element of t, which is dense, zero? */
+static inline bool reduction_has_zero(const pg_tensor *t) {
+  bool found = false;
+  for (int64_t i = 0, n = pg_numel(t); i < n; i++) found = found || pg_at_f64(t, i) == 0;
+  return found;
+}
+
 /* A plan with its partial results. */
 typedef struct reduction {
   fold_plan plan;

@@ -155,8 +155,30 @@ static pg_status forward_cumprod(pg_call *c) {
     }                                                                                          \
   }
 
+/* The gradient as ops where some products are zero: every product is made again without x[i], one
+ * row for each i. */
+static pg_status cumprod_slope(pg_call *c) {
+  const int64_t dim = reduction_dim(c, c->meta[0].nd) + 1, last = -1, n = c->meta[0].shape[dim - 1];
+  pg_chain k = {.ctx = c->ctx};
+  pg_tensor *x = PG_STEP(&k, "transpose", "tii", c->in[0], dim, last);
+  pg_tensor *g = PG_STEP(&k, "transpose", "tii", c->gout[0], dim, last);
+  pg_tensor *own = PG_STEP(&k, "eye", "iii", n, n, (int64_t)PG_BOOL);
+  x = PG_STEP(&k, "unsqueeze", "ti", x, (int64_t)-2);
+  x = PG_STEP(&k, "where", "ttt", own, pg_chain_number(&k, 1), x);
+  x = PG_STEP(&k, "triu", "t", PG_STEP(&k, "cumprod", "ti", x, last));
+  x = PG_STEP(&k, "mul", "tt", x, PG_STEP(&k, "unsqueeze", "ti", g, (int64_t)-2));
+  x = PG_STEP(&k, "sum", "tl", x, 1, &last);
+  pg_chain_give(&k, PG_STEP(&k, "transpose", "tii", x, dim, last), &c->gin[0]);
+  return pg_chain_end(&k);
+}
+
 static pg_status backward_cumprod(pg_call *c) {
   const pg_meta *m = &c->meta[0];
+  if (c->recording && m->nd == 0) {
+    c->gin[0] = pg_tensor_ref(c->gout[0]);
+    return PG_OK;
+  }
+  if (c->recording && reduction_has_zero(c->out[0])) return cumprod_slope(c);
   if (c->recording) {
     pg_chain k = {.ctx = c->ctx};
     pg_tensor *t = PG_STEP(&k, "mul", "tt", c->gout[0], c->out[0]);

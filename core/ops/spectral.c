@@ -383,19 +383,14 @@ static double cut(const pg_call *c, double largest) {
   return fmax(atol->set ? atol->f : 0, relative * largest);
 }
 
-/* out[.. b x a] = V f(s) U^T, from x[.. a x b]; f turns the singular values of each matrix, n of
- * them, into factors. transpose: out[.. a x b] = U f(s) V^T instead. */
-static pg_status from_svd(pg_call *c, bool transpose,
-                          void (*f)(const pg_call *c, int64_t n, const double *u, const double *vt,
-                                    double *s)) {
-  pg_tensor *x = c->in[0], *part[3] = {0}, *made = NULL;
+/* part[0..3) = U, the singular values and V^T of x in float64: columns one after another, those of
+ * each matrix together; owned. */
+static pg_status svd_parts(pg_ctx *ctx, pg_tensor *x, pg_tensor **part) {
   int64_t shape[PG_MAX_DIMS], m = rows_of(x), n = cols_of(x), k = pg_min64(m, n);
   int nd = x->nd - 2;
   memcpy(shape, x->shape, sizeof shape);
-  if (pg_numel(c->out[0]) == 0) return PG_OK;
   pg_tensor *wide = NULL;
-  pg_chain chain = {.ctx = c->ctx};
-  pg_status s = pg__as(c->ctx, x, PG_F64, &wide);
+  pg_status s = pg__as(ctx, x, PG_F64, &wide);
   const int64_t sizes[3][2] = {{m, k}, {1, k}, {k, n}};
   for (int j = 0; j < 3 && s == PG_OK; j++) {
     int64_t stride[PG_MAX_DIMS];
@@ -404,9 +399,23 @@ static pg_status from_svd(pg_call *c, bool transpose,
     pg_contiguous_strides(nd + 2, shape, stride);
     stride[nd] = 1;
     stride[nd + 1] = pg_max64(sizes[j][0], 1);
-    s = pg_tensor_new_strided(c->ctx, PG_F64, nd + 2, shape, stride, PG_HOST, &part[j]);
+    s = pg_tensor_new_strided(ctx, PG_F64, nd + 2, shape, stride, PG_HOST, &part[j]);
   }
-  if (s == PG_OK) s = svd(c->ctx, wide, false, part[0], part[1], part[2]);
+  if (s == PG_OK) s = svd(ctx, wide, false, part[0], part[1], part[2]);
+  pg_tensor_unref(wide);
+  return s;
+}
+
+/* out[.. b x a] = V f(s) U^T, from x[.. a x b]; f turns the singular values of each matrix, n of
+ * them, into factors. transpose: out[.. a x b] = U f(s) V^T instead. */
+static pg_status from_svd(pg_call *c, bool transpose,
+                          void (*f)(const pg_call *c, int64_t n, const double *u, const double *vt,
+                                    double *s)) {
+  pg_tensor *x = c->in[0], *part[3] = {0}, *made = NULL;
+  int64_t m = rows_of(x), n = cols_of(x), k = pg_min64(m, n);
+  if (pg_numel(c->out[0]) == 0) return PG_OK;
+  pg_chain chain = {.ctx = c->ctx};
+  pg_status s = svd_parts(c->ctx, x, part);
   if (s != PG_OK) goto done;
   double *u = pg_data(part[0]), *values = pg_data(part[1]), *vt = pg_data(part[2]);
   int64_t count = pg_numel(x) / (m * n);
@@ -419,7 +428,6 @@ static pg_status from_svd(pg_call *c, bool transpose,
 done:
   pg_chain_end(&chain);
   for (int j = 0; j < 3; j++) pg_tensor_unref(part[j]);
-  pg_tensor_unref(wide);
   return s;
 }
 
@@ -492,6 +500,93 @@ static pg_status forward_cofactor(pg_call *c) {
   return s;
 }
 
+/* How the cofactors of A = U diag(s) V^T move with A, applied to G: sign U M V^T, from Q = U^T G V:
+ * M[i][i] = sum of Q[j][j] p(i, j) over the others, M[i][j] = -Q[j][i] p(i, j), where p(i, j) is
+ * the product of all s but two. u, vt: by columns; work: 2 n^2. */
+static void cofactor_move(int64_t n, const double *u, const double *s, const double *vt,
+                          const double *g, double sign, double *work, double *out) {
+  double *q = work, *m = work + n * n;
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t c = 0; c < n; c++) {
+      m[i * n + c] = 0;
+      for (int64_t r = 0; r < n; r++) m[i * n + c] += u[i * n + r] * g[r * n + c];
+    }
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j < n; j++) {
+      q[i * n + j] = 0;
+      for (int64_t c = 0; c < n; c++) q[i * n + j] += m[i * n + c] * vt[c * n + j];
+    }
+  for (int64_t i = 0; i < n; i++) {
+    m[i * n + i] = 0;
+    for (int64_t j = 0; j < n; j++) {
+      if (i == j) continue;
+      double p = 1;
+      for (int64_t k = 0; k < n; k++) p *= k == i || k == j ? 1 : s[k];
+      m[i * n + i] += q[j * n + j] * p;
+      m[i * n + j] = -q[j * n + i] * p;
+    }
+  }
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t c = 0; c < n; c++) {
+      q[i * n + c] = 0;
+      for (int64_t j = 0; j < n; j++) q[i * n + c] += m[i * n + j] * vt[c * n + j];
+    }
+  for (int64_t r = 0; r < n; r++)
+    for (int64_t c = 0; c < n; c++) {
+      out[r * n + c] = 0;
+      for (int64_t i = 0; i < n; i++) out[r * n + c] += u[i * n + r] * q[i * n + c];
+      out[r * n + c] *= sign;
+    }
+}
+
+static pg_status infer_cofactor_move(pg_call *c) {
+  PG_TRY(infer_cofactor(c));
+  PG_ASSERT(pg_same_shape(c->in[0], c->in[1]));
+  return PG_OK;
+}
+
+static pg_status forward_cofactor_move(pg_call *c) {
+  pg_tensor *x = c->in[0], *part[3] = {0}, *wide = NULL, *g = NULL, *made = NULL, *room = NULL;
+  const int64_t n = cols_of(x), area = n * n, count = area ? pg_numel(x) / area : 0;
+  if (pg_numel(x) == 0) return PG_OK;
+  pg_status s = svd_parts(c->ctx, x, part);
+  if (s == PG_OK) s = pg__as(c->ctx, c->in[1], PG_F64, &wide);
+  if (s == PG_OK) s = pg__contiguous(c->ctx, wide, &g);
+  if (s == PG_OK) s = pg_tensor_new(c->ctx, PG_F64, x->nd, x->shape, &made);
+  if (s == PG_OK) s = pg_tensor_new(c->ctx, PG_F64, 1, (int64_t[]){2 * area + n}, &room);
+  if (s == PG_OK) {
+    const double *u = pg_data(part[0]), *values = pg_data(part[1]), *vt = pg_data(part[2]);
+    double *work = pg_data(room);
+    int *pivot = (int *)(void *)(work + 2 * area);
+    for (int64_t i = 0; i < count; i++) {
+      const double *ui = u + i * area, *vi = vt + i * area;
+      double sign = orientation(n, ui, work, pivot);
+      sign *= orientation(n, vi, work, pivot);
+      cofactor_move(n, ui, values + i * n, vi, (double *)pg_data(g) + i * area, sign, work,
+                    (double *)pg_data(made) + i * area);
+    }
+    s = pg_tensor_copy(c->out[0], made);
+  }
+  pg_tensor_unref(room);
+  pg_tensor_unref(made);
+  pg_tensor_unref(g);
+  pg_tensor_unref(wide);
+  for (int j = 0; j < 3; j++) pg_tensor_unref(part[j]);
+  return s;
+}
+
+static pg_status backward_cofactor(pg_call *c) {
+  return pg_do(c->ctx, &c->gin[0], "linalg.cofactor_move", "tt", c->in[0], c->gout[0]);
+}
+
+/* The map is its own transpose. */
+static pg_status backward_cofactor_move(pg_call *c) {
+  if (c->need[0])
+    return pg_fail(c->ctx, PG_EUNSUPPORTED,
+                   "det has no third derivative at matrices whose determinant is 0");
+  return pg_do(c->ctx, &c->gin[1], "linalg.cofactor_move", "tt", c->in[0], c->gout[0]);
+}
+
 const pg_op PG_AT(pg_ops_spectral)[] = {
     {"linalg.qr",
      "Q with orthonormal columns and the upper triangle R, A = Q R; mode 'r' gives R only.",
@@ -556,10 +651,19 @@ const pg_op PG_AT(pg_ops_spectral)[] = {
     {"linalg.cofactor",
      "The cofactors of every square matrix, det(A) A^-T where there is an inverse.",
      {PG_T("A")},
-     PG_NODIFF | PG_HIDDEN,
-     0,
+     PG_HIDDEN,
+     PG_SAVE_IN(0),
      1,
      infer_cofactor,
      {forward_cofactor},
-     NULL},
+     backward_cofactor},
+    {"linalg.cofactor_move",
+     "How the cofactors of every square matrix move where the matrix moves by G.",
+     {PG_T("A"), PG_T("G")},
+     PG_HIDDEN,
+     PG_SAVE_IN(0),
+     1,
+     infer_cofactor_move,
+     {forward_cofactor_move},
+     backward_cofactor_move},
     {0}};

@@ -103,3 +103,33 @@ describe("det", function()
     H.same(ops["linalg.det"](ops.zeros(2, 0, 0)), {1, 1})
   end)
 end)
+
+-- The second gradient of fn at x, from fixed weights.
+local function second(fn, x)
+  local leaf = x:clone()
+  leaf.requires_grad = true
+  local y = fn(leaf)
+  local first = core.grad((y * H.cotangent(y, 1)):sum(), {leaf}, {create_graph = true})[1]
+  return core.grad((first * H.cotangent(first, 2)):sum(), {leaf})[1]
+end
+
+it("linalg.det has second gradients where it is zero", function()
+  local function by_hand(x)
+    local total
+    for k = 1, 3 do
+      local i, j = k % 3 + 1, (k + 1) % 3 + 1
+      local term = x[{{}, 1, k}] * (x[{{}, 2, i}] * x[{{}, 3, j}] - x[{{}, 2, j}] * x[{{}, 3, i}])
+      total = total and total + term or term
+    end
+    return total
+  end
+  local x = H.make({1, 2, 3, 2, 4, 6, 1, 0, 1, 1, 2, 3, 2, 4, 6, -1, -2, -3,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 1, 0, 1, 2, 1, 0, 1, 1}, "float64", {4, 3, 3})
+  assert.equal(0, ops["linalg.det"](x)[1]:item())
+  H.same(second(ops["linalg.det"], x), second(by_hand, x), 1e-12)
+  local leaf = x:clone()
+  leaf.requires_grad = true
+  local first = core.grad(ops["linalg.det"](leaf):sum(), {leaf}, {create_graph = true})[1]
+  local move = core.grad((first * first):sum(), {leaf}, {create_graph = true})[1]
+  H.raises(function() core.grad(move:sum(), {leaf}) end, "no third derivative")
+end)

@@ -152,3 +152,19 @@ describe("reductions", function()
     H.same(t.grad:sum():item(), 250000)
   end)
 end)
+
+it("prod has the same gradients for the second ones, with zeros and without", function()
+  local some = H.make({0, 1, -2, 0, 3, 0, 0.5, 2, 4, 0, 1.5, -1}, "float64", {2, 3, 2})
+  for _, dim in ipairs {1, 2, {1, 3}, {}} do
+    local fn = function(t) return t:prod(dim) end
+    local grads = {}
+    for i = 1, 2 do
+      local leaf = some:clone()
+      leaf.requires_grad = true
+      local y = fn(leaf)
+      grads[i] = core.grad((y * H.cotangent(y, 1)):sum(), {leaf}, {create_graph = i == 2})[1]
+    end
+    H.same(grads[2]:detach(), grads[1])
+    H.gradgradcheck(fn, some)
+  end
+end)

@@ -3,6 +3,7 @@
 -- Relies on spec/helper.lua. Source: core/ops/scan.c.
 
 local H = require "spec.helper"
+local core = require "perigee.core"
 
 H.fixtures("scan")
 
@@ -38,3 +39,21 @@ H.op("logcumsumexp", {
   wrong_shape = {x(4), "dim 4 is out of range"},
   wrong_dtype = {function(t) return {t.int(1, 3, {2}), 1} end, "got int64"},
 })
+
+it("cumprod has the same gradients for the second ones, with zeros and without", function()
+  for _, some in ipairs {H.make({0, 1, -2, 0, 3, 0, 0.5, 2}, "float64", {2, 4}),
+      H.make({0}, "float64", {})} do
+    for dim = 1, math.max(some:dim(), 1) do
+      local fn = function(t) return t:cumprod(dim) end
+      local grads = {}
+      for i = 1, 2 do
+        local leaf = some:clone()
+        leaf.requires_grad = true
+        local y = fn(leaf)
+        grads[i] = core.grad((y * H.cotangent(y, 1)):sum(), {leaf}, {create_graph = i == 2})[1]
+      end
+      H.same(grads[2]:detach(), grads[1])
+      H.gradgradcheck(fn, some)
+    end
+  end
+end)
