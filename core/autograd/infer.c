@@ -115,6 +115,12 @@ void pg_cast_in(pg_call *c, int i, pg_dtype dtype) {
   if (c->in[i] && c->in[i]->dtype != dtype) c->cast[i] = (unsigned char)(1 + dtype);
 }
 
+pg_status pg_want_fit(pg_call *c, const char *name, double v, pg_dtype d) {
+  if (d != PG_U8 || (v >= -255 && v <= 255)) return PG_OK;
+  return pg_fail(c->ctx, PG_EVALUE,
+                 "argument '%s': expected 0 to 255 (or down to -255) for uint8, got %g", name, v);
+}
+
 static int rank(pg_dtype d) {
   static const int r[PG_NDTYPES] = {
       [PG_BOOL] = 0, [PG_U8] = 1, [PG_I64] = 2, [PG_BF16] = 3, [PG_F32] = 4, [PG_F64] = 5};
@@ -129,7 +135,7 @@ pg_dtype pg_promote(const pg_call *c, int n) {
     if (!t) continue;
     int group = t->is_number ? 2 : t->nd == 0 ? 1 : 0;
     pg_dtype d = (pg_dtype)t->dtype;
-    if (t->is_number) d = t->is_int_number ? PG_I64 : PG_F32;
+    if (t->is_number) d = t->is_bool_number ? PG_BOOL : t->is_int_number ? PG_I64 : PG_F32;
     if (best[group] < 0 || rank(d) > rank((pg_dtype)best[group])) best[group] = d;
   }
   int result = best[0];

@@ -36,7 +36,8 @@ enum {                  /* flags of a parameter */
        PG_DEFAULT = 2,  /* `def` holds the default (for PG_INTS a one-element list; PG_ENUM the
                            number of the word) */
        PG_NOGRAD = 4,   /* no gradient flows to this tensor */
-       PG_NUMBER = 8    /* a plain number is taken too, as a 0-dim tensor with is_number set */
+       PG_NUMBER = 8    /* a plain number is taken too, as a 0-dim tensor with is_number set; of a
+                           PG_FLOAT: true and false are taken too, as 1 and 0 */
 };
 
 typedef struct pg_param {
@@ -66,7 +67,8 @@ typedef struct pg_param {
 
 typedef struct pg_arg {
   bool set;
-  bool is_int; /* PG_FLOAT: the caller's number was an integer */
+  bool is_int;  /* PG_FLOAT: the caller's number was an integer */
+  bool is_bool; /* PG_FLOAT with PG_NUMBER: it was true or false */
   short n;
   union {
     double f;
@@ -177,6 +179,8 @@ pg_status pg_want_dim(pg_call *c, int i, int nd);
 pg_status pg_want_same_dtype(pg_call *c, int i, int j);
 /* Asks for in[i] in this dtype (a recorded cast). */
 void pg_cast_in(pg_call *c, int i, pg_dtype dtype);
+/* PG_EVALUE unless the number v fits elements of d: what uint8 holds, negative ones wrapped. */
+pg_status pg_want_fit(pg_call *c, const char *name, double v, pg_dtype d);
 /* PyTorch's promotion over in[0..n): category first, then dims, then numbers. */
 pg_dtype pg_promote(const pg_call *c, int n);
 /* Name of tensor parameter i / of argument k, for messages. */

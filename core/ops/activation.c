@@ -6,7 +6,7 @@
 #include "base/par.h"
 #include "ops/loops.h"
 
-/* p and q of the loops: the op's first two numbers. */
+/* p and q of the loops: the op's first two numbers; of one number, q is 1 / its float32. */
 static void numbers(const pg_call *c, double k[2]) {
   int at = 0;
   k[0] = k[1] = 0;
@@ -15,8 +15,13 @@ static void numbers(const pg_call *c, double k[2]) {
       k[at] = c->arg[at].f;
       at++;
     }
+  if (at == 1) k[1] = 1 / (double)(float)k[0];
 }
 
+static pg_status infer_number(pg_call *c) {
+  PG_TRY(pg_want(c, 0, PG_M_NUM));
+  return pg_out_like(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0]);
+}
 static pg_status infer_real(pg_call *c) {
   PG_TRY(pg_want(c, 0, PG_M_REAL));
   return pg_out_like(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0]);
@@ -27,62 +32,81 @@ static pg_status infer_real(pg_call *c) {
  * a formula. */
 #define ACTIVATION(name, cost, expr, saved, grad_cost, grad_expr, text) \
   PG_REAL1(name##_loop, expr)                                           \
-  PG_REAL2(name##_grad, grad_expr)                                      \
-  static pg_status name##_forward(pg_call *c) {                         \
-    double k[2];                                                        \
-    numbers(c, k);                                                      \
-    return pg__map(c, 1, cost, name##_loop, k);                         \
-  }                                                                     \
-  static pg_status name##_backward(pg_call *c) {                        \
-    double k[2];                                                        \
-    numbers(c, k);                                                      \
-    if (c->recording) return pg_formula(c, 0, text, k[0], k[1]);        \
-    pg_tensor *t[PG_ITER_MAX] = {NULL, c->gout[0], c->saved[0]};        \
-    return pg__map_back(c, 0, 2, t, grad_cost, name##_grad, k);         \
+  RUN(name, cost, saved, grad_cost, grad_expr, text)
+/* One that takes integers too; bytes with an expression of their own. */
+#define WHOLE(name, cost, expr, u8, saved, grad_cost, grad_expr, text)        \
+  PG_LOOPS1(name##_loop, expr)                                                \
+  PG_MAP1(name##_loop_i64, int64_t, int64_t, expr)                            \
+  PG_MAP1(name##_loop_u8, uint8_t, uint8_t, u8)                               \
+  static const pg_loop name##_loop[PG_NDTYPES] = {[PG_F32] = name##_loop_f32, \
+                                                  [PG_F64] = name##_loop_f64, \
+                                                  [PG_I64] = name##_loop_i64, \
+                                                  [PG_U8] = name##_loop_u8};  \
+  RUN(name, cost, saved, grad_cost, grad_expr, text)
+#define RUN(name, cost, saved, grad_cost, grad_expr, text)       \
+  PG_REAL2(name##_grad, grad_expr)                               \
+  static pg_status name##_forward(pg_call *c) {                  \
+    double k[2];                                                 \
+    numbers(c, k);                                               \
+    return pg__map(c, 1, cost, name##_loop, k);                  \
+  }                                                              \
+  static pg_status name##_backward(pg_call *c) {                 \
+    double k[2];                                                 \
+    numbers(c, k);                                               \
+    if (c->recording) return pg_formula(c, 0, text, k[0], k[1]); \
+    pg_tensor *t[PG_ITER_MAX] = {NULL, c->gout[0], c->saved[0]}; \
+    return pg__map_back(c, 0, 2, t, grad_cost, name##_grad, k);  \
   }
 
 /* --- piecewise linear ------------------------------------------------------------------------- */
 
 /* x moved into lo..hi; NaN stays. */
 #define BOUNDED(x, lo, hi) ((x) < (lo) ? (lo) : (x) > (hi) ? (hi) : (x))
-ACTIVATION(relu, 1, a < 0 ? 0 : a, out, 1, b <= 0 ? 0 : a, "where(le(y, 0), 0, g)")
-ACTIVATION(relu6, 1, BOUNDED(a, 0, 6), in, 1, b <= 0 || b >= 6 ? 0 : a,
-           "where(logical_or(le(x, 0), ge(x, 6)), 0, g)")
+WHOLE(relu, 1, a < 0 ? 0 : a, a, out, 1, b <= 0 ? 0 : a, "where(le(y, 0), 0, g)")
+WHOLE(relu6, 1, BOUNDED(a, 0, 6), a > 6 ? 6 : a, in, 1, b <= 0 || b >= 6 ? 0 : a,
+      "where(logical_or(le(x, 0), ge(x, 6)), 0, g)")
 ACTIVATION(leaky_relu, 1, (a > 0 ? a : a * p), in, 1, (b > 0 ? a : a * p),
            "where(gt(x, 0), g, g * p)")
-ACTIVATION(hardtanh, 1, BOUNDED(a, p, q), in, 1, (b <= p || b >= q ? 0 : a),
-           "where(logical_or(le(x, p), ge(x, q)), 0, g)")
-ACTIVATION(hardsigmoid, 2, BOUNDED(a + 3, 0, 6) / 6, in, 1, b > -3 && b < 3 ? a / 6 : 0,
-           "where(logical_and(gt(x, -3), lt(x, 3)), g / 6, 0)")
-#define RISING(x, low, middle, high) ((x) <= -3 ? (low) : (x) >= 3 ? (high) : (middle))
+WHOLE(hardtanh, 1, BOUNDED(a, p, q), BOUNDED(a, p, q), in, 1, (b <= p || b >= q ? 0 : a),
+      "where(logical_or(le(x, p), ge(x, q)), 0, g)")
+/* PyTorch's slope is float32's 1/6 in float64 too. */
+ACTIVATION(hardsigmoid, 2, BOUNDED(a + 3, 0, 6) / 6, in, 1,
+           (b > -3 && b < 3 ? a * (T)(1 / 6.0f) : 0),
+           "where(logical_and(gt(x, -3), lt(x, 3)), g * 0.16666667163372039795, 0)")
+#define RISING(x, low, middle, high) ((x) <= -3 ? (low) : (x) < 3 ? (middle) : (high))
 ACTIVATION(hardswish, 2, (a * BOUNDED(a + 3, 0, 6) / 6), in, 2,
            RISING(b, 0, a *(b / 3 + (T)0.5), a),
-           "where(le(x, -3), 0, where(ge(x, 3), g, g * (x / 3 + 0.5)))")
+           "where(le(x, -3), 0, where(lt(x, 3), g * (x / 3 + 0.5), g))")
 #define SHRUNK(x, by) ((x) > (by) ? (x) - (by) : (x) < -(by) ? (x) + (by) : (x) != (x) ? (x) : 0)
 ACTIVATION(softshrink, 1, SHRUNK(a, p), in, 1, (b >= -p && b <= p ? 0 : a),
            "where(logical_and(ge(x, -p), le(x, p)), 0, g)")
 ACTIVATION(hardshrink, 1, (a >= -p && a <= p ? 0 : a), in, 1, (b >= -p && b <= p ? 0 : a),
            "where(logical_and(ge(x, -p), le(x, p)), 0, g)")
-ACTIVATION(threshold, 1, (a <= p ? q : a), in, 1, (b <= p ? 0 : a), "where(le(x, p), 0, g)")
+WHOLE(threshold, 1, (a <= p ? q : a), (a <= p ? q : a), in, 1, (b <= p ? 0 : a),
+      "where(le(x, p), 0, g)")
 
 /* --- smooth ----------------------------------------------------------------------------------- */
 
 #define SELU_SCALE 1.0507009873554805
 #define SELU_ALPHA 1.6732632423543772
-ACTIVATION(elu, 10, (a > 0 ? a : p * V1(expm1, a)), in, 10, (b > 0 ? a : a * p * V1(exp, b)),
-           "where(gt(x, 0), g, g * p * exp(clamp_max(x, 0)))")
+ACTIVATION(elu, 10, (a > 0 ? a : p * V1(expm1, a)), in, 10, (b <= 0 ? a * p * V1(exp, b) : a),
+           "where(le(x, 0), g * p * exp(clamp_max(x, 0)), g)")
 ACTIVATION(selu, 10, (a > 0 ? (T)SELU_SCALE * a : (T)(SELU_SCALE * SELU_ALPHA) * V1(expm1, a)), in,
-           10, (b > 0 ? (T)SELU_SCALE * a : (T)(SELU_SCALE * SELU_ALPHA) * a * V1(exp, b)),
-           "where(gt(x, 0), g * 1.0507009873554805, g * 1.7580993408473766 * exp(clamp_max(x, 0)))")
-ACTIVATION(celu, 10, (a > 0 ? a : p * V1(expm1, a / p)), in, 10, (b > 0 ? a : a * V1(exp, b / p)),
-           "where(gt(x, 0), g, g * exp(clamp_max(x, 0) / p))")
+           10, (b <= 0 ? (T)(SELU_SCALE * SELU_ALPHA) * a * V1(exp, b) : (T)SELU_SCALE * a),
+           "where(le(x, 0), g * 1.7580993408473766 * exp(clamp_max(x, 0)), g * 1.0507009873554805)")
+/* PyTorch's gradient divides by float32's alpha in float64 too: q is 1 / that. */
+ACTIVATION(celu, 10, (a > 0 ? a : p * V1(expm1, a / p)), in, 10,
+           (b <= 0 ? a * q * p * V1(exp, b *q) : a),
+           "where(le(x, 0), g * (q * p) * exp(clamp_max(x, 0) * q), g)")
 ACTIVATION(silu, 10, a / (1 + V1(exp, -a)), in, 12,
            (a * V1(sigmoid, b) * (1 + b * (1 - V1(sigmoid, b)))),
            "g * sigmoid(x) * (1 + x * (1 - sigmoid(x)))")
 ACTIVATION(softplus, 16, (a * p > q ? a : V1(softplus, (a * p)) / p), in, 10,
            (b * p > q ? a : a * V1(sigmoid, (b * p))), "where(gt(x * p, q), g, g * sigmoid(x * p))")
-ACTIVATION(softsign, 3, a / (1 + M1(fabs, a)), in, 3, a / ((1 + M1(fabs, b)) * (1 + M1(fabs, b))),
-           "g / square(1 + abs(x))")
+/* NaN at the infinities, as the function itself. */
+ACTIVATION(softsign, 3, a / (1 + M1(fabs, a)), in, 3,
+           a / ((1 + M1(fabs, b)) * (1 + M1(fabs, b))) + (b - b),
+           "g / square(1 + abs(x)) + (x - x)")
 ACTIVATION(logsigmoid, 16, (a < 0 ? a : 0) - V1(log1p, V1(exp, -M1(fabs, a))), in, 10,
            (a * V1(sigmoid, -b)), "g * sigmoid(-x)")
 ACTIVATION(tanhshrink, 10, a - V1(tanh, a), in, 10, (a * V1(tanh, b) * V1(tanh, b)),
@@ -124,7 +148,10 @@ static pg_status hardtanh_infer(pg_call *c) {
   if (c->arg[0].f > c->arg[1].f)
     return pg_fail(c->ctx, PG_EVALUE, "min_val %g is larger than max_val %g", c->arg[0].f,
                    c->arg[1].f);
-  return infer_real(c);
+  if (c->in[0]->dtype == PG_U8 && c->arg[0].f < 0)
+    return pg_fail(c->ctx, PG_EVALUE, "argument 'min_val': expected at least 0 for uint8, got %g",
+                   c->arg[0].f);
+  return infer_number(c);
 }
 static pg_status celu_infer(pg_call *c) {
   if (c->arg[0].f == 0)
@@ -510,10 +537,10 @@ const pg_op PG_AT(pg_ops_activation)[] = {
      PG_NN | PG_METHOD | PG_INPLACE,
      PG_SAVE_OUT(0),
      1,
-     infer_real,
+     infer_number,
      {relu_forward},
      relu_backward},
-    ACT(relu6, "min(max(x, 0), 6).", infer_real, NO_PARAM),
+    ACT(relu6, "min(max(x, 0), 6).", infer_number, NO_PARAM),
     ACT(leaky_relu, "x where x > 0, else negative_slope * x.", infer_real,
         PG_DEF("negative_slope", PG_FLOAT, 0.01)),
     {"prelu",
@@ -553,8 +580,8 @@ const pg_op PG_AT(pg_ops_activation)[] = {
     ACT(softshrink, "x moved by lambd toward 0, and 0 where |x| <= lambd.", shrink_infer,
         PG_DEF("lambd", PG_FLOAT, 0.5)),
     ACT(hardshrink, "x where |x| > lambd, else 0.", infer_real, PG_DEF("lambd", PG_FLOAT, 0.5)),
-    ACT(threshold, "x where x > threshold, else value.", infer_real, PG_REQ("threshold", PG_FLOAT),
-        PG_REQ("value", PG_FLOAT)),
+    ACT(threshold, "x where x > threshold, else value.", infer_number,
+        PG_REQ("threshold", PG_FLOAT), PG_REQ("value", PG_FLOAT)),
     {"glu",
      "u * sigmoid(v), where u and v are the two halves of input along dim.",
      {PG_T("input"), PG_DEF("dim", PG_DIM, -1)},

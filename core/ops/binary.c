@@ -121,7 +121,12 @@ DIVIDE(trunc_loop, truncf(a / b), trunc(a / b), trunc_i64)
 DIVIDE(floor_loop, floor_f32(a, b), floor_f64(a, b), floor_i64)
 DIVIDE(remainder_loop, remainder_f32(a, b), remainder_f64(a, b), remainder_i64)
 DIVIDE(fmod_loop, fmodf(a, b), fmod(a, b), fmod_i64)
-DIVIDE(pow_loop, pg_pow_f32(a, b), pg_pow_f64(a, b), pow_i64)
+SAME2(pow_loop_f32, float, pg_pow_f32(a, b))
+SAME2(pow_loop_f64, double, pg_pow_f64(a, b))
+SAME2(pow_loop_i64, int64_t, pow_i64(a, b))
+SAME2(pow_loop_u8, uint8_t, pow_i64(a, b))
+SAME2(pow_loop_bool, uint8_t, a | !b)
+TABLE(pow_loop)
 
 PG_REAL2(div_loop, a / b)
 PG_REAL2(atan2_loop, M2(atan2, a, b))
@@ -130,20 +135,15 @@ PG_REAL2(copysign_loop, M2(copysign, a, b))
 PG_REAL2(logaddexp_loop, a == b ? a + (T)0.69314718055994531
                                 : (a > b || a != a ? a : b) + V1(log1p, V1(exp, -M1(fabs, a - b))))
 PG_REAL2(xlogy_loop, b != b ? b : a == 0 ? 0 : a * V1(log, b))
-PG_REAL3(lerp_loop, c < (T)0.5 ? a + c * (b - a) : b - (b - a) * (1 - c))
+PG_REAL3(lerp_loop, M1(fabs, c) < (T)0.5 ? a + c * (b - a) : b - (b - a) * (1 - c))
 
 /* --- infer ------------------------------------------------------------------------------------ */
 
 /* Numbers that a uint8 result cannot hold are refused. */
 static pg_status check_numbers(pg_call *c, int n, pg_dtype d) {
-  if (d != PG_U8) return PG_OK;
-  for (int i = 0; i < n; i++) {
-    if (!c->in[i] || !c->in[i]->is_number) continue;
-    double v = pg_item_f64(c->in[i]);
-    if (v < 0 || v > 255)
-      return pg_fail(c->ctx, PG_EVALUE, "argument '%s': expected 0 to 255 for uint8, got %g",
-                     pg_in_name(c, i), v);
-  }
+  for (int i = 0; i < n; i++)
+    if (c->in[i] && c->in[i]->is_number)
+      PG_TRY(pg_want_fit(c, pg_in_name(c, i), pg_item_f64(c->in[i]), d));
   return PG_OK;
 }
 
@@ -165,8 +165,10 @@ static pg_status infer_arith(pg_call *c) { /* add, mul, maximum */
   return infer_as(c, 2, pg_promote(c, 2));
 }
 static pg_status infer_number(pg_call *c) { /* remainder, fmod, floor_divide */
-  PG_TRY(want_all(c, 2, PG_M_NUM));
-  return infer_as(c, 2, pg_promote(c, 2));
+  PG_TRY(want_all(c, 2, PG_M_NUM | PG_M_BOOL));
+  pg_dtype d = pg_promote(c, 2);
+  if (d == PG_BOOL) return pg_fail(c->ctx, PG_EDTYPE, "expected numbers, got bool and bool");
+  return infer_as(c, 2, d);
 }
 static pg_status infer_float(pg_call *c) { /* atan2, hypot */
   PG_TRY(want_all(c, 2, PG_M_NUM | PG_M_BOOL));
@@ -314,7 +316,7 @@ static pg_status fmod_forward(pg_call *c) {
 }
 static pg_status remainder_backward(pg_call *c) {
   PG_TRY(pg_formula(c, 0, "g", 0, 0));
-  return pg_formula(c, 1, "-g * floor(a / b)", 0, 0);
+  return pg_formula(c, 1, "-g * floor_divide(a, b)", 0, 0);
 }
 static pg_status fmod_backward(pg_call *c) {
   PG_TRY(pg_formula(c, 0, "g", 0, 0));
@@ -343,7 +345,7 @@ static const pg_loop *pow_fixed(double v) {
 static pg_status pow_infer(pg_call *c) {
   PG_TRY(want_all(c, 2, PG_M_NUM | PG_M_BOOL));
   pg_dtype d = pg_promote(c, 2);
-  if (d == PG_BOOL)
+  if (d == PG_BOOL && !c->in[1]->is_number)
     return pg_fail(c->ctx, PG_EDTYPE, "expected numbers, got bool to the power of bool");
   if (!pg_is_float(d) && c->in[1]->is_number && pg_item_f64(c->in[1]) < 0)
     return pg_fail(c->ctx, PG_EVALUE, "integers to the negative power %g are not integers",
@@ -364,7 +366,8 @@ PG_REAL3(pow_exponent_grad, (b == 0 && c >= 0 ? 0 : a * (V2(pow, b, c) * V1(log,
 
 static pg_status pow_scalar_backward(pg_call *c, double v) {
   if (v == 0) return zeros(c, 0);
-  if (c->recording) return pg_formula(c, 0, v == 2 ? "2 * g * a" : "g * (p * pow(a, q))", v, v - 1);
+  if (c->recording || pow_fixed(v - 1)) /* with pow's own roots and powers */
+    return pg_formula(c, 0, v == 2 ? "2 * g * a" : "g * (p * pow(a, q))", v, v - 1);
   const double numbers[2] = {v, v - 1};
   return fused(c, 0, v == 2 ? 1 : 40, v == 2 ? pow_2_grad : pow_grad, c->in[0], NULL, numbers);
 }

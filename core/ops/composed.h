@@ -33,9 +33,9 @@ static inline pg_tensor *pg_chain_formula(pg_chain *k, pg_call *c, const char *t
 
 /* max(t, least) whose gradient goes to t everywhere; borrowed. */
 static inline pg_tensor *pg_chain_raise(pg_chain *k, pg_tensor *t, double least) {
-  pg_tensor *cut = PG_STEP(k, "detach", "t", t);
-  pg_tensor *up = PG_STEP(k, "clamp_min", "tt", cut, pg_chain_number(k, least));
-  return PG_STEP(k, "add", "tt", t, PG_STEP(k, "sub", "tt", up, cut));
+  pg_tensor *cut = PG_STEP(k, "detach", "t", t), *floor = pg_chain_number(k, least);
+  pg_tensor *up = PG_STEP(k, "add", "tt", PG_STEP(k, "sub", "tt", t, cut), floor);
+  return PG_STEP(k, "where", "ttt", PG_STEP(k, "lt", "tt", cut, floor), up, t);
 }
 
 /* Frees the temporaries; *out = t, owned, unless something failed. */

@@ -21,9 +21,14 @@ static pg_status out_alike(pg_call *c, int d) {
 static pg_status infer_sized(pg_call *c) { return out_sized(c, 0, 1, PG_F32); }
 static pg_status infer_like(pg_call *c) { return out_alike(c, 0); }
 static pg_status infer_full(pg_call *c) {
-  return out_sized(c, 0, 2, c->arg[1].is_int ? PG_I64 : PG_F32);
+  const pg_arg *v = &c->arg[1];
+  PG_TRY(out_sized(c, 0, 2, v->is_bool ? PG_BOOL : v->is_int ? PG_I64 : PG_F32));
+  return pg_want_fit(c, "fill_value", v->f, (pg_dtype)c->os[0].dtype);
 }
-static pg_status infer_full_like(pg_call *c) { return out_alike(c, 1); }
+static pg_status infer_full_like(pg_call *c) {
+  PG_TRY(out_alike(c, 1));
+  return pg_want_fit(c, "fill_value", c->arg[0].f, (pg_dtype)c->os[0].dtype);
+}
 
 static pg_status forward_zeros(pg_call *c) {
   pg_tensor_fill(c->out[0], 0);
@@ -44,6 +49,10 @@ static pg_status forward_full_like(pg_call *c) {
 
 static pg_status infer_overwrite(pg_call *c) {
   return pg_out_like(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0]);
+}
+static pg_status infer_fill(pg_call *c) {
+  PG_TRY(pg_want_fit(c, "value", c->arg[0].f, (pg_dtype)c->in[0]->dtype));
+  return infer_overwrite(c);
 }
 /* What was overwritten gets no gradient. */
 static pg_status backward_nothing(pg_call *c) {
@@ -348,7 +357,7 @@ const pg_op PG_AT(pg_ops_create)[] = {
     {"empty", "Memory as it comes.", {SIZE, DTYPE}, PG_NODIFF, 0, 1, infer_sized, {NULL}, NULL},
     {"full",
      "All fill_value; int64 if that is an integer.",
-     {SIZE, PG_REQ("fill_value", PG_FLOAT), DTYPE},
+     {SIZE, {"fill_value", PG_FLOAT, PG_NUMBER, 0, NULL}, DTYPE},
      PG_NODIFF,
      0,
      1,
@@ -384,7 +393,7 @@ const pg_op PG_AT(pg_ops_create)[] = {
      NULL},
     {"full_like",
      "All fill_value, in the shape and dtype of input.",
-     {PG_TIDX("input"), PG_REQ("fill_value", PG_FLOAT), DTYPE},
+     {PG_TIDX("input"), {"fill_value", PG_FLOAT, PG_NUMBER, 0, NULL}, DTYPE},
      PG_NODIFF,
      0,
      1,
@@ -393,11 +402,11 @@ const pg_op PG_AT(pg_ops_create)[] = {
      NULL},
     {"fill_",
      "Sets every element to value.",
-     {PG_T("input"), PG_REQ("value", PG_FLOAT)},
+     {PG_T("input"), {"value", PG_FLOAT, PG_NUMBER, 0, NULL}},
      PG_METHOD | PG_INPLACE_ONLY,
      0,
      1,
-     infer_overwrite,
+     infer_fill,
      {forward_full_like},
      backward_nothing},
     {"zero_",

@@ -27,12 +27,16 @@ typedef struct loss_job {
   double scale; /* 1 / denominator */
 } loss_job;
 
+/* What is taken off the scores of a row whose largest is m: NaN where that is infinite, which makes
+ * NaN of the row's loss and gradient. */
+#define FINITE_TOP(m) ((m) - (m) == 0 ? (m) : (m) > 0 ? NAN : 0)
+
 /* Per row of class scores x, with l = log sum exp(x) and q the wanted distribution
  * (weight[y] (1 - s) at label y, + weight[c] s / C everywhere; or weight[c] (target[c] (1 - s) + s
  * / C)): loss = sum q (l - x), d x = sum(q) exp(x - l) - q, d target = weight (1 - s) (l - x). */
 #define CLASS_LOSS(suffix, T)                                                                     \
   static inline T log_sum_exp_##suffix(int64_t n, const T *restrict x) {                          \
-    T m = lanes_max_##suffix(n, x), top = m - m == 0 ? m : 0, e[LANES];                           \
+    T m = lanes_max_##suffix(n, x), top = FINITE_TOP(m), e[LANES];                                \
     int64_t whole = n / LANES * LANES, rest = n - whole;                                          \
     double sum = 0;                                                                               \
     if (whole) {                                                                                  \
@@ -59,7 +63,7 @@ typedef struct loss_job {
     for (int64_t c = 0; c < n; c++)                                                               \
       for (int r = 0; r < BLOCK; r++) top[r] = LANES_MAX(col[c][r], top[r]);                      \
     for (int r = 0; r < BLOCK; r++) {                                                             \
-      top[r] = top[r] - top[r] == 0 ? top[r] : 0;                                                 \
+      top[r] = FINITE_TOP(top[r]);                                                                \
       sum[r] = 0;                                                                                 \
     }                                                                                             \
     for (int64_t c = 0; c < n; c++)                                                               \

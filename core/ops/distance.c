@@ -99,7 +99,7 @@ static pg_status run_cosine_loss(pg_call *c) {
   for (int i = 0; i < 2; i++) {
     square[i] = PG_STEP(&k, "mul", "tt", c->in[i], c->in[i]);
     square[i] = PG_STEP(&k, "sum", "tl", square[i], 1, &last);
-    square[i] = PG_STEP(&k, "add", "tt", square[i], pg_chain_number(&k, 1e-12));
+    square[i] = PG_STEP(&k, "add", "tt", square[i], pg_chain_number(&k, (double)1e-12f));
   }
   pg_tensor *root = PG_STEP(&k, "mul", "tt", square[0], square[1]);
   pg_tensor *cos = PG_STEP(&k, "div", "tt", dot, PG_STEP(&k, "sqrt", "t", root));

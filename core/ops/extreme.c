@@ -247,7 +247,7 @@ static pg_status backward_select(pg_call *c) {
   if (!g) return PG_OK;
   pg_chain k = {.ctx = c->ctx};
   if (!c->arg[0].set) {
-    reduction_share(c, &k, c->in[0], c->out[0], g, (1u << m->nd) - 1, false);
+    reduction_share(c, &k, c->in[0], c->out[0], g, (1u << m->nd) - 1, SHARE_NAN);
     return pg_chain_end(&k);
   }
   int dim = reduction_dim(c, m->nd);
@@ -332,7 +332,7 @@ typedef struct median_job {
 } median_job;
 
 /* MEDIAN(median_f32, float): the lower middle element by quickselect on a copy of the row, NaN if
- * there is one; its first place in the row. */
+ * there is one; its place in the row, where equal elements follow each other in the row's order. */
 #define MEDIAN(name, T)                                                            \
   static int64_t name(int64_t n, const T *restrict x, T *restrict t, T *value) {   \
     for (int64_t i = 0; i < n; i++)                                                \
@@ -359,9 +359,11 @@ typedef struct median_job {
       else if (k >= i) lo = i;                                                     \
       else break;                                                                  \
     }                                                                              \
-    *value = t[k];                                                                 \
-    int64_t at = 0;                                                                \
-    while (x[at] != t[k]) at++;                                                    \
+    int64_t rank = k, at = -1; /* among the equal ones, in the row's order */      \
+    for (int64_t i = 0; i < n; i++) rank -= x[i] < t[k];                           \
+    do at += 1;                                                                    \
+    while (x[at] != t[k] || rank-- > 0);                                           \
+    *value = x[at];                                                                \
     return at;                                                                     \
   }
 MEDIAN(median_f32, float)

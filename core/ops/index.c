@@ -282,6 +282,7 @@ static pg_status backward_index_copy(pg_call *c) {
 
 static pg_status infer_index_fill(pg_call *c) {
   int dim;
+  PG_TRY(pg_want_fit(c, "value", c->arg[1].f, (pg_dtype)c->in[0]->dtype));
   PG_TRY(want_vector(c, &dim));
   return pg_out_shape(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0]->nd, c->in[0]->shape);
 }
@@ -1166,7 +1167,10 @@ const pg_op PG_AT(pg_ops_index)[] = {
      backward_index_copy},
     {"index_fill",
      "input with the slices at index along dim filled with value.",
-     {PG_T("input"), PG_REQ("dim", PG_DIM), PG_TIDX("index"), PG_REQ("value", PG_FLOAT)},
+     {PG_T("input"),
+      PG_REQ("dim", PG_DIM),
+      PG_TIDX("index"),
+      {"value", PG_FLOAT, PG_NUMBER, 0, NULL}},
      PG_METHOD | PG_INPLACE,
      PG_SAVE_IN(1),
      1,

@@ -51,7 +51,7 @@ typedef struct pair_kern {
   LOOP(huber_##S##_by_input, T, d > k ? k : (d < -k ? -k : d))                                     \
   LOOP(huber_##S##_by_target, T, d > k ? -k : (d < -k ? k : -d))                                   \
   LOOP(bce_##S##_value, T, (y - 1) * FMAX(pg_log1p_##S(-x), -100) - y * FMAX(pg_log_##S(x), -100)) \
-  LOOP(bce_##S##_by_input, T, d / FMAX((1 - x) * x, (T)1e-12))                                     \
+  LOOP(bce_##S##_by_input, T, d / FMAX((1 - x) * x, (T)1e-12f))                                    \
   LOOP(bce_##S##_by_target, T, FMAX(pg_log1p_##S(-x), -100) - FMAX(pg_log_##S(x), -100))           \
   LOOP(logits_##S##_value, T, (1 - y) * x + pg_softplus_##S(-x))                                   \
   LOOP(logits_##S##_by_input, T, pg_sigmoid_##S(x) - y)                                            \
@@ -61,10 +61,10 @@ typedef struct pair_kern {
   LOOP(poslogits_##S##_by_target, T, (ps[i] - 1) * pg_softplus_##S(-x) - x)                        \
   LOOP(kl_##S##_value, T, (y == 0 ? 0 : y * pg_log_##S(y)) - y * x)                                \
   LOOP(kl_##S##_by_input, T, -y)                                                                   \
-  LOOP(kl_##S##_by_target, T, y == 0 ? 0 : pg_log_##S(y) + 1 - x)                                  \
+  LOOP(kl_##S##_by_target, T, pg_log_##S(y) + y / y - x)                                           \
   LOOP(kllog_##S##_value, T, -d *pg_exp_##S(y))                                                    \
   LOOP(kllog_##S##_by_input, T, -pg_exp_##S(y))                                                    \
-  LOOP(kllog_##S##_by_target, T, pg_exp_##S(y) * (1 - d))                                          \
+  LOOP(kllog_##S##_by_target, T, pg_exp_##S(y) - d * pg_exp_##S(y))                                \
   static double total_##S(int64_t n, const void *pv, const void *pw, double *block) {              \
     const T *restrict v = pv, *restrict w = pw;                                                    \
     double sum = 0;                                                                                \

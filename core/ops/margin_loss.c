@@ -26,12 +26,12 @@ static pg_status run_pair(pg_call *c, const char *text, double margin, int64_t r
 }
 
 static pg_status run_hinge(pg_call *c) {
-  return run_pair(c, "where(ne(b, 1), relu(p - a), 0) + where(ne(b, -1), a, 0)", c->arg[0].f,
-                  c->arg[1].i);
+  return run_pair(c, "where(ne(b, 1), clamp_min(p - a, 0), 0) + where(ne(b, -1), a, 0)",
+                  c->arg[0].f, c->arg[1].i);
 }
 
 static pg_status run_ranking(pg_call *c) {
-  return run_pair(c, "relu(-c * (a - b) + p)", c->arg[0].f, c->arg[1].i);
+  return run_pair(c, "clamp_min(-c * (a - b) + p, 0)", c->arg[0].f, c->arg[1].i);
 }
 
 static pg_status run_soft(pg_call *c) {
@@ -58,6 +58,12 @@ static pg_status check_weight(pg_call *c, int i) {
   if (w->nd == 1 && w->shape[0] == classes) return PG_OK;
   return pg_fail(c->ctx, PG_ESHAPE, "argument 'weight': expected [%lld], one a class, got %s",
                  (long long)classes, pg_shape_str(w).s);
+}
+
+/* max(0, z), and 0 for NaN; borrowed. */
+static pg_tensor *positive(pg_chain *k, pg_tensor *z) {
+  pg_tensor *zero = pg_chain_number(k, 0);
+  return PG_STEP(k, "where", "ttt", PG_STEP(k, "gt", "tt", z, zero), z, zero);
 }
 
 /* Labels 1 .. classes, or least .. classes. */
@@ -109,7 +115,7 @@ static pg_status run_multi(pg_call *c) {
   pg_tensor *own = PG_STEP(&k, "gather", "tit", x, dim, y);
   pg_tensor *z = PG_STEP(&k, "sub", "tt", x, own);
   z = PG_STEP(&k, "add", "tt", z, pg_chain_number(&k, c->arg[1].f));
-  z = PG_STEP(&k, "relu", "t", z);
+  z = positive(&k, z);
   if (c->arg[0].i == 2) z = PG_STEP(&k, "mul", "tt", z, z);
   pg_tensor *numbers = PG_STEP(&k, "arange", "ff", 1.0, (double)classes);
   numbers = PG_STEP(&k, "eq", "tt", numbers, y);
@@ -169,7 +175,7 @@ static pg_status run_multilabel(pg_call *c) {
   pg_tensor *z = PG_STEP(&k, "sub", "tt", PG_STEP(&k, "unsqueeze", "ti", x, (int64_t)2),
                          PG_STEP(&k, "unsqueeze", "ti", x, (int64_t)3));
   z = PG_STEP(&k, "add", "tt", z, pg_chain_number(&k, 1));
-  z = PG_STEP(&k, "relu", "t", z);
+  z = positive(&k, z);
   pg_tensor *absent = PG_STEP(&k, "eq", "tt", count, pg_chain_number(&k, 0));
   z = PG_STEP(&k, "mul", "tt", z, PG_STEP(&k, "unsqueeze", "ti", count, (int64_t)3));
   z = PG_STEP(&k, "where", "ttt", PG_STEP(&k, "unsqueeze", "ti", absent, (int64_t)2), z,

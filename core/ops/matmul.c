@@ -394,10 +394,13 @@ static pg_status backward_matmul(pg_call *c) {
  */
 static pg_status infer_outer(pg_call *c) {
   PG_TRY(want_dims(c, 1, 1));
-  PG_TRY(pg_want(c, 0, PG_M_FLOAT | PG_M_INT));
-  PG_TRY(pg_want_same_dtype(c, 1, 0));
+  PG_TRY(pg_want(c, 0, PG_M_FLOAT | PG_M_INT | PG_M_BOOL));
+  PG_TRY(pg_want(c, 1, PG_M_FLOAT | PG_M_INT | PG_M_BOOL));
+  pg_dtype d = pg_promote(c, 2);
+  if (d == PG_BOOL) PG_TRY(pg_want(c, 0, PG_M_FLOAT | PG_M_INT));
+  for (int i = 0; i < 2; i++) pg_cast_in(c, i, d);
   int64_t shape[2] = {c->in[0]->shape[0], c->in[1]->shape[0]};
-  return pg_out_shape(c, 0, (pg_dtype)c->in[0]->dtype, 2, shape);
+  return pg_out_shape(c, 0, d, 2, shape);
 }
 
 static pg_status forward_outer(pg_call *c) {
@@ -470,11 +473,47 @@ static pg_status backward_addmm(pg_call *c) {
 
 /* --- linear ------------------------------------------------------------------------------------
  */
+/* A weight without the dim of outputs: y = input . weight, and so without its last dim. */
+static pg_status infer_single(pg_call *c) {
+  const pg_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2];
+  if (x->nd == 0 || x->shape[x->nd - 1] != w->shape[0])
+    return pg_fail(c->ctx, PG_ESHAPE,
+                   "expected an input with %lld features for weight %s, got input %s",
+                   (long long)w->shape[0], pg_shape_str(w).s, pg_shape_str(x).s);
+  if (b && b->nd)
+    return pg_fail(c->ctx, PG_ESHAPE, "expected bias [] for weight %s, got %s", pg_shape_str(w).s,
+                   pg_shape_str(b).s);
+  return pg_out_shape(c, 0, (pg_dtype)x->dtype, x->nd - 1, x->shape);
+}
+static pg_status forward_single(pg_call *c) {
+  pg_tensor *y, *sum = NULL;
+  PG_TRY(pg_do(c->ctx, &y, "matmul", "tt", c->in[0], c->in[1]));
+  pg_status s = c->in[2] ? pg_do(c->ctx, &sum, "add", "tt", y, c->in[2]) : PG_OK;
+  if (s == PG_OK) s = pg_tensor_copy(c->out[0], sum ? sum : y);
+  pg_tensor_unref(sum);
+  pg_tensor_unref(y);
+  return s;
+}
+static pg_status backward_single(pg_call *c) {
+  pg_ctx *ctx = c->ctx;
+  pg_tensor *g = c->gout[0], *column, *product = NULL;
+  PG_TRY(pg_do(ctx, &column, "unsqueeze", "ti", g, (int64_t)-1));
+  pg_status s = PG_OK;
+  if (c->need[0]) s = pg_do(ctx, &c->gin[0], "mul", "tt", column, c->in[1]);
+  if (s == PG_OK && c->need[1]) s = pg_do(ctx, &product, "mul", "tt", column, c->in[0]);
+  if (product) s = pg_sum_to(ctx, product, &c->meta[1], &c->gin[1]);
+  if (s == PG_OK && c->need[2]) s = pg_do(ctx, &c->gin[2], "sum", "t", g);
+  pg_tensor_unref(product);
+  pg_tensor_unref(column);
+  return s;
+}
+
 static pg_status infer_linear(pg_call *c) {
   const pg_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2];
   PG_TRY(pg_want(c, 0, PG_M_FLOAT));
   PG_TRY(pg_want_same_dtype(c, 1, 0));
   PG_TRY(pg_want_same_dtype(c, 2, 0));
+  if (w->nd == 1) return infer_single(c);
   PG_TRY(pg_want_dim(c, 1, 2));
   if (x->nd == 0 || x->shape[x->nd - 1] != w->shape[1])
     return pg_fail(c->ctx, PG_ESHAPE,
@@ -491,6 +530,7 @@ static pg_status infer_linear(pg_call *c) {
 
 static pg_status forward_linear(pg_call *c) {
   pg_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2], *y = c->out[0], *x2 = NULL, *y2 = NULL;
+  if (w->nd == 1) return forward_single(c);
   if (b) PG_TRY(pg_tensor_copy(y, b));
   double beta = b ? 1 : 0;
   if (x->nd == 2) return product(c->ctx, x, false, w, true, 1, beta, y);
@@ -548,6 +588,7 @@ static pg_status column_sums(pg_call *c, pg_tensor *g, pg_tensor **out) {
 
 static pg_status backward_linear(pg_call *c) {
   pg_tensor *x = c->in[0], *w = c->in[1], *g = NULL, *x2 = NULL, *gx = NULL;
+  if (w->nd == 1) return backward_single(c);
   int64_t k = w->shape[1], n = w->shape[0], rows = 1;
   for (int i = 0; i < x->nd - 1; i++) rows *= x->shape[i];
   pg_status s = reshaped(c, c->gout[0], 2, (int64_t[]){rows, n}, &g);
@@ -663,7 +704,7 @@ const pg_op PG_AT(pg_ops_matmul)[] = {
      {forward_addmm},
      backward_addmm},
     {"linear",
-     "y = input weight^T + bias over the last dim; weight is out x in.",
+     "y = input weight^T + bias over the last dim; weight is out x in, or in for one output.",
      {PG_T("input"), PG_T("weight"), PG_TOPT("bias")},
      PG_NN,
      SAVE_BOTH,

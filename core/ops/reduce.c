@@ -191,14 +191,25 @@ static pg_status backward_mean(pg_call *c) {
 
 static pg_status forward_prod(pg_call *c) { return run_fold(c, prod_kern, NULL); }
 
-/* gx[i] = g * product of all x but x[i], exact where some are zero. */
-#define PROD_GRAD(T)                                                                             \
-  for (int64_t r = 0; r < rows; r++) {                                                           \
-    const T *restrict x = (const T *)pg_data(xr) + r * n;                                        \
-    T *restrict gx = (T *)pg_data(gr) + r * n;                                                   \
-    double left = (double)((const T *)pg_data(g))[r], right = 1;                                 \
-    for (int64_t i = 0; i < n; left *= (double)x[i++]) gx[i] = (T)left;                          \
-    for (int64_t i = n - 1; i >= 0; right *= (double)x[i--]) gx[i] = (T)((double)gx[i] * right); \
+/* Row r: gx[i] = g y / x[i] where no x of any row is 0, else g times the product of all x but x[i].
+ */
+#define PROD_GRAD(T)                                                                               \
+  {                                                                                                \
+    const T *all = pg_data(xr);                                                                    \
+    int64_t zeros = 0;                                                                             \
+    for (int64_t i = 0; i < rows * n; i++) zeros += all[i] == 0;                                   \
+    for (int64_t r = 0; r < rows; r++) {                                                           \
+      const T *restrict x = all + r * n;                                                           \
+      T *restrict gx = (T *)pg_data(gr) + r * n;                                                   \
+      const T gy = ((const T *)pg_data(g))[r], y = ((const T *)pg_data(yr))[r];                    \
+      double left = (double)gy, right = 1;                                                         \
+      if (!zeros || zeros >= most) {                                                               \
+        for (int64_t i = 0; i < n; i++) gx[i] = zeros ? 0 : gy * (y / x[i]);                       \
+        continue;                                                                                  \
+      }                                                                                            \
+      for (int64_t i = 0; i < n; left *= (double)x[i++]) gx[i] = (T)left;                          \
+      for (int64_t i = n - 1; i >= 0; right *= (double)x[i--]) gx[i] = (T)((double)gx[i] * right); \
+    }                                                                                              \
   }
 
 /* The step's result: for rows of x [rows x n], the product of all before (after) each element. */
@@ -233,7 +244,7 @@ static pg_tensor *prod_slope(pg_call *c, pg_chain *k, unsigned mask, pg_tensor *
 
 static pg_status backward_prod(pg_call *c) {
   unsigned mask = reduction_mask(c, c->meta[0].nd);
-  pg_tensor *xr = NULL, *g = NULL, *gr = NULL;
+  pg_tensor *xr = NULL, *g = NULL, *gr = NULL, *yr = NULL;
   if (c->recording && reduction_has_zero(c->out[0])) {
     pg_chain k = {.ctx = c->ctx};
     pg_tensor *wide = NULL;
@@ -252,15 +263,18 @@ static pg_status backward_prod(pg_call *c) {
   }
   pg_status s = reduction_rows(c->ctx, c->in[0], mask, &xr);
   if (s == PG_OK) s = pg__contiguous(c->ctx, c->gout[0], &g);
+  if (s == PG_OK) s = pg__contiguous(c->ctx, c->out[0], &yr);
   if (s == PG_OK) s = reduction_new_rows(c->ctx, &c->meta[0], mask, &gr);
   if (s == PG_OK) {
     int64_t rows = pg_numel(g), n = reduction_count(&c->meta[0], mask);
+    int64_t most = c->arg[0].set ? INT64_MAX : 2; /* so many zeros of all leave nothing */
     if (xr->dtype == PG_F32) PROD_GRAD(float)
     else PROD_GRAD(double)
     c->gin[0] = gr;
     gr = NULL;
   }
   pg_tensor_unref(gr);
+  pg_tensor_unref(yr);
   pg_tensor_unref(g);
   pg_tensor_unref(xr);
   return s;
@@ -282,7 +296,8 @@ static pg_status forward_amin(pg_call *c) { return run_fold(c, min_kern, NULL); 
 
 static pg_status backward_extreme(pg_call *c) {
   pg_chain k = {.ctx = c->ctx};
-  reduction_share(c, &k, c->in[0], c->out[0], c->gout[0], reduction_mask(c, c->meta[0].nd), false);
+  reduction_share(c, &k, c->in[0], c->out[0], c->gout[0], reduction_mask(c, c->meta[0].nd),
+                  SHARE_EQUAL);
   return pg_chain_end(&k);
 }
 
@@ -367,8 +382,7 @@ static pg_status spread_grad(pg_call *c, bool root) {
   pg_chain k = {.ctx = c->ctx};
   pg_tensor *t = NULL;
   if (c->gout[0]) {
-    pg_tensor *g = PG_STEP(&k, "mul", "tt", c->gout[0],
-                           pg_chain_number(&k, (root ? 1 : 2) / (left > 0 ? left : 0)));
+    pg_tensor *g = PG_STEP(&k, "mul", "tt", c->gout[0], pg_chain_number(&k, (root ? 1 : 2) / left));
     if (root) {
       pg_tensor *zero = PG_STEP(&k, "eq", "tt", c->out[0], pg_chain_number(&k, 0));
       pg_tensor *safe = PG_STEP(&k, "add", "tt", c->out[0], zero);
@@ -456,12 +470,15 @@ static pg_status backward_norm(pg_call *c) {
   if (p == 0) return PG_OK;
   pg_chain k = {.ctx = c->ctx};
   if (isinf(p)) {
-    reduction_share(c, &k, PG_STEP(&k, "abs", "t", x), y, c->gout[0], mask, true);
+    reduction_share(c, &k, PG_STEP(&k, "abs", "t", x), y, c->gout[0], mask, SHARE_SIGN);
     return pg_chain_end(&k);
   }
-  pg_tensor *g = c->gout[0], *t = x;
-  if (p != 1) {
-    pg_tensor *zero = PG_STEP(&k, "eq", "tt", y, pg_chain_number(&k, 0));
+  pg_tensor *g = c->gout[0], *t = x, *none = pg_chain_number(&k, 0);
+  if (p < 1) {
+    pg_tensor *scale = PG_STEP(&k, "pow", "tt", y, pg_chain_number(&k, 1 - p));
+    g = PG_STEP(&k, "mul", "tt", g, scale);
+  } else if (p != 1) {
+    pg_tensor *zero = PG_STEP(&k, "eq", "tt", y, none);
     pg_tensor *safe = PG_STEP(&k, "add", "tt", y, zero);
     if (p != 2) safe = PG_STEP(&k, "pow", "tt", safe, pg_chain_number(&k, p - 1));
     g = PG_STEP(&k, "div", "tt", g, safe);
@@ -469,9 +486,8 @@ static pg_status backward_norm(pg_call *c) {
   if (p != 2) {
     t = PG_STEP(&k, "sign", "t", x);
     if (p != 1) {
-      pg_tensor *a = PG_STEP(&k, "abs", "t", x);
-      if (p < 1)
-        a = PG_STEP(&k, "add", "tt", a, PG_STEP(&k, "eq", "tt", x, pg_chain_number(&k, 0)));
+      pg_tensor *a = PG_STEP(&k, "abs", "t", x), *zero = PG_STEP(&k, "eq", "tt", x, none);
+      if (p < 1) a = PG_STEP(&k, "add", "tt", a, zero);
       t = PG_STEP(&k, "mul", "tt", t, PG_STEP(&k, "pow", "tt", a, pg_chain_number(&k, p - 1)));
     }
   }
@@ -483,9 +499,12 @@ static pg_status backward_norm(pg_call *c) {
 
 /* --- logsumexp -------------------------------------------------------------------------------- */
 
-static pg_status infer_real(pg_call *c) {
-  PG_TRY(pg_want(c, 0, PG_M_REAL));
-  return reduction_infer(c, 1, (pg_dtype)c->in[0]->dtype, 1);
+static pg_status infer_logsumexp(pg_call *c) {
+  PG_TRY(pg_want(c, 0, PG_M_NUM | PG_M_BOOL));
+  pg_dtype d = (pg_dtype)c->in[0]->dtype;
+  if (!pg_is_float(d)) d = PG_F32;
+  pg_cast_in(c, 0, d);
+  return reduction_infer(c, 1, d, 1);
 }
 
 static pg_status forward_logsumexp(pg_call *c) {
@@ -657,7 +676,7 @@ const pg_op PG_AT(pg_ops_reduce)[] = {
      PG_METHOD,
      PG_SAVE_IN(0) | PG_SAVE_OUT(0),
      1,
-     infer_real,
+     infer_logsumexp,
      {forward_logsumexp},
      backward_logsumexp},
     {0}};

@@ -193,10 +193,14 @@ static inline pg_status reduction_new_rows(pg_ctx *ctx, const pg_meta *m, unsign
   return pg_tensor_new_strided(ctx, (pg_dtype)m->dtype, m->nd, m->shape, stride, PG_HOST, out);
 }
 
+/* How reduction_share treats NaN: as nothing; a NaN value as the share of every NaN; every NaN as a
+ * share, and times sign(in[0]). */
+enum { SHARE_EQUAL, SHARE_NAN, SHARE_SIGN };
+
 /* gin[0] = g over the elements of x that equal `value`, shared evenly. x: in[0] or |in[0]|; value
- * and g lack the dims of mask. sign: times sign(in[0]). */
+ * and g lack the dims of mask. */
 static inline void reduction_share(pg_call *c, pg_chain *k, pg_tensor *x, pg_tensor *value,
-                                   pg_tensor *g, unsigned mask, bool sign) {
+                                   pg_tensor *g, unsigned mask, int how) {
   if (k->status != PG_OK) return;
   pg_tensor *wide = NULL, *gw = NULL;
   int64_t dims[PG_MAX_DIMS];
@@ -206,10 +210,16 @@ static inline void reduction_share(pg_call *c, pg_chain *k, pg_tensor *x, pg_ten
   k->status = reduction_widen(c, value, mask, false, &wide);
   if (k->status == PG_OK) k->status = reduction_widen(c, g, mask, false, &gw);
   pg_tensor *hit = PG_STEP(k, "eq", "tt", x, wide);
+  if (how != SHARE_EQUAL && hit) {
+    pg_tensor *nan = PG_STEP(k, "isnan", "t", x);
+    if (how == SHARE_NAN)
+      nan = PG_STEP(k, "logical_and", "tt", nan, PG_STEP(k, "isnan", "t", wide));
+    hit = PG_STEP(k, "logical_or", "tt", hit, nan);
+  }
   hit = PG_STEP(k, "to", "ti", hit, (int64_t)x->dtype);
   pg_tensor *count = n ? PG_STEP(k, "sum", "tlb", hit, n, dims, 1) : hit;
   pg_tensor *t = PG_STEP(k, "mul", "tt", hit, PG_STEP(k, "div", "tt", gw, count));
-  if (sign) t = PG_STEP(k, "mul", "tt", t, PG_STEP(k, "sign", "t", c->in[0]));
+  if (how == SHARE_SIGN) t = PG_STEP(k, "mul", "tt", t, PG_STEP(k, "sign", "t", c->in[0]));
   pg_chain_give(k, t, &c->gin[0]);
   pg_tensor_unref(gw);
   pg_tensor_unref(wide);

@@ -24,6 +24,12 @@ static pg_status infer_same_or_bool(pg_call *c) {
   PG_TRY(pg_want(c, 0, PG_M_NUM | PG_M_BOOL));
   return pg_out_like(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0]);
 }
+static pg_status infer_square(pg_call *c) { /* of bool: int64 */
+  PG_TRY(pg_want(c, 0, PG_M_NUM | PG_M_BOOL));
+  pg_dtype d = c->in[0]->dtype == PG_BOOL ? PG_I64 : (pg_dtype)c->in[0]->dtype;
+  pg_cast_in(c, 0, d);
+  return pg_out_like(c, 0, d, c->in[0]);
+}
 static pg_status infer_real(pg_call *c) {
   PG_TRY(pg_want(c, 0, PG_M_REAL));
   return pg_out_like(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0]);
@@ -161,8 +167,10 @@ static pg_status logit_forward(pg_call *c) {
   return pg__map(c, 1, 12, logit_eps_loop, bounds);
 }
 static pg_status logit_backward(pg_call *c) {
-  if (!c->arg[0].set) return pg_formula(c, 0, "g / (x * (1 - x))", 0, 0);
-  return pg_formula(c, 0, "where(logical_and(ge(x, p), le(x, q)), g / (x * (1 - x)), 0)",
+  if (!c->arg[0].set)
+    return pg_formula(c, 0, "where(logical_or(lt(x, 0), gt(x, 1)), p, g / (x * (1 - x)))",
+                      (double)NAN, 0);
+  return pg_formula(c, 0, "where(logical_or(lt(x, p), gt(x, q)), 0, g / (x * (1 - x)))",
                     c->arg[0].f, 1 - c->arg[0].f);
 }
 
@@ -273,14 +281,29 @@ CLAMP(clamp_low, SAME2, LOW(a, b))
 CLAMP(clamp_high, SAME2, HIGH(a, b))
 CLAMP(clamp_both, SAME3, HIGH(LOW(a, b), c))
 
+/* A number for uint8 beyond the end it bounds from is an error, beyond the other one that end. */
+static pg_status clamp_bytes(pg_call *c, pg_dtype d) {
+  for (int i = 1; i < c->nin && d == PG_U8; i++) {
+    if (!c->in[i] || !c->in[i]->is_number) continue;
+    double v = pg_item_f64(c->in[i]);
+    bool low = pg_in_name(c, i)[1] == 'i'; /* min */
+    if (low ? v > 255 : v < 0)
+      return pg_fail(c->ctx, PG_EVALUE, "argument '%s': expected 0 to 255 for uint8, got %g",
+                     pg_in_name(c, i), v);
+    pg_put_f64(c->in[i], 0, v < 0 ? 0 : v > 255 ? 255 : v);
+  }
+  return PG_OK;
+}
 static pg_status clamp_infer(pg_call *c) {
   bool any = false;
   for (int i = 0; i < c->nin; i++) {
-    PG_TRY(pg_want(c, i, PG_M_NUM));
+    PG_TRY(pg_want(c, i, PG_M_NUM | PG_M_BOOL));
     any = any || (i > 0 && c->in[i]);
   }
   if (!any) return pg_fail(c->ctx, PG_EARG, "expected 'min' or 'max', got neither");
   pg_dtype d = pg_promote(c, c->nin);
+  if (d == PG_BOOL) return pg_fail(c->ctx, PG_EDTYPE, "expected numbers, got bool");
+  PG_TRY(clamp_bytes(c, d));
   for (int i = 0; i < c->nin; i++) pg_cast_in(c, i, d);
   return pg_out_broadcast(c, 0, d, c->nin);
 }
@@ -321,12 +344,16 @@ static pg_status clamp_backward(pg_call *c) {
   if (c->in[1]->is_number && c->in[2]->is_number)
     return pg_formula(c, 0, "where(logical_and(gt(x, b), lt(x, c)), g, 0)", 0, 0);
   PG_TRY(pg_formula(c, 0,
-                    "where(logical_or(lt(x, b), gt(x, c)), 0, "
-                    "where(logical_or(eq(x, b), eq(x, c)), g * 0.5, g))",
+                    "where(logical_or(lt(x, b), gt(x, c)), 0, where(logical_and(lt(b, c), "
+                    "logical_or(eq(x, b), eq(x, c))), g * 0.5, g))",
                     0, 0));
-  PG_TRY(pg_formula(c, 1, "where(lt(b, c), where(eq(x, b), g * 0.5, where(lt(x, b), g, 0)), 0)", 0,
-                    0));
-  return pg_formula(c, 2, "where(logical_or(gt(x, c), lt(c, b)), g, where(eq(x, c), g * 0.5, 0))",
+  PG_TRY(pg_formula(c, 1,
+                    "where(le(b, c), where(lt(x, b), g, "
+                    "where(logical_and(lt(b, c), eq(x, b)), g * 0.5, 0)), 0)",
+                    0, 0));
+  return pg_formula(c, 2,
+                    "where(isnan(b), 0, where(logical_or(gt(x, c), lt(c, b)), g, "
+                    "where(logical_and(lt(b, c), eq(x, c)), g * 0.5, 0)))",
                     0, 0);
 }
 
@@ -388,7 +415,7 @@ const pg_op PG_AT(pg_ops_unary)[] = {
     KEEPS(abs, "abs|absolute", "|x| of each element.", PG_SAVE_IN(0), infer_same, abs_backward),
     KEEPS(neg, "neg|negative", "-x of each element.", 0, infer_same, neg_backward),
     KEEPS(positive, "positive", "x itself, copied.", 0, infer_same, backward_one),
-    KEEPS(square, "square", "x * x of each element.", PG_SAVE_IN(0), infer_same, square_backward),
+    KEEPS(square, "square", "x * x of each element.", PG_SAVE_IN(0), infer_square, square_backward),
     KEEPS(sign, "sign|sgn", "-1, 0 or 1 with the sign of each element.", 0, infer_same_or_bool,
           backward_zero),
     KEEPS(floor, "floor", "Largest integer <= x.", 0, infer_same, backward_zero),
@@ -412,7 +439,7 @@ const pg_op PG_AT(pg_ops_unary)[] = {
      BOTH,
      PG_SAVE_IN(0),
      1,
-     infer_same,
+     infer_same_or_bool,
      {nan_to_num_forward},
      nan_to_num_backward},
     {"clamp|clip",

@@ -57,6 +57,7 @@ pg_status pg_tensor_copy(pg_tensor *dst, const pg_tensor *src) {
 
 void pg_tensor_fill(pg_tensor *t, double v) {
   t->storage->version++;
+  if (t->dtype == PG_U8) v = pg_wrap_u8(v);
   pg_tensor *const list[1] = {t};
   pg_iter_over(t->ctx, 1, list, 1, kern(t->ctx)->fill[t->dtype], &v);
 }
@@ -144,6 +145,7 @@ void pg_put_f64(pg_tensor *t, int64_t offset, double v) {
     ((int64_t *)p)[offset] = v >= -0x1p63 && v < 0x1p63 ? (int64_t)v : INT64_MIN;
     break;
   case PG_U8:
+    v = pg_wrap_u8(v);
     ((uint8_t *)p)[offset] = v > 0 ? (uint8_t)(v < 255 ? v : 255) : 0;
     break;
   default:

@@ -122,6 +122,7 @@ pg_status pg_tensor_detach(pg_ctx *ctx, const pg_tensor *t, pg_tensor **out) {
   PG_TRY(pg_tensor_alias(ctx, t, t->nd, t->shape, t->stride, t->offset, out));
   (*out)->is_number = t->is_number;
   (*out)->is_int_number = t->is_int_number;
+  (*out)->is_bool_number = t->is_bool_number;
   return PG_OK;
 }
 

@@ -28,12 +28,13 @@ struct pg_tensor {
   int refs;
   short node_out; /* which output of node */
   unsigned char dtype, nd;
-  bool requires_grad; /* a leaf that wants grad, or a result of one */
-  bool is_number;     /* a scalar that came from a Lua number: weak in dtype promotion */
-  bool is_int_number; /* .. and was an integer */
-  bool is_param;      /* outlives scopes */
-  bool is_view;       /* made as a view of another tensor */
-  int64_t offset;     /* in elements */
+  bool requires_grad;  /* a leaf that wants grad, or a result of one */
+  bool is_number;      /* a scalar that came from a Lua number: weak in dtype promotion */
+  bool is_int_number;  /* .. and was an integer */
+  bool is_bool_number; /* .. or true or false */
+  bool is_param;       /* outlives scopes */
+  bool is_view;        /* made as a view of another tensor */
+  int64_t offset;      /* in elements */
   int64_t shape[PG_MAX_DIMS], stride[PG_MAX_DIMS]; /* strides in elements, may be 0 or negative */
   void *hooks;                                     /* of a leaf: pg_hook list, see autograd */
 };
@@ -49,6 +50,11 @@ static inline void *pg_data(const pg_tensor *t) {
   PG_ASSERT(t->storage->device == PG_HOST);
   static const unsigned char size[PG_NDTYPES] = {4, 8, 2, 8, 1, 1};
   return (char *)t->storage->data + t->offset * size[t->dtype];
+}
+
+/* A number as an element of uint8 holds it: negative ones wrap, as -3 becomes 253. */
+static inline double pg_wrap_u8(double v) {
+  return v < 0 && v > -0x1p63 ? (double)((int64_t)v & 255) : v;
 }
 
 static inline int64_t pg_numel_of(int nd, const int64_t *shape) {

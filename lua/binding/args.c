@@ -160,6 +160,9 @@ static bool read_arg(lua_State *L, pgl_args *a, const pg_param *p, int idx, int 
     if (lua_type(L, idx) == LUA_TNUMBER) {
       arg->f = lua_tonumber(L, idx);
       arg->is_int = lua_isinteger(L, idx);
+    } else if ((p->flags & PG_NUMBER) && lua_isboolean(L, idx)) {
+      arg->f = lua_toboolean(L, idx);
+      arg->is_int = arg->is_bool = true;
     } else if (b && b->t && pg_numel(b->t) == 1 && b->t->storage->device == PG_HOST) {
       arg->f = pg_item_f64(b->t);
       arg->is_int = !pg_is_float((pg_dtype)b->t->dtype);
@@ -215,6 +218,7 @@ static bool read_tensor(lua_State *L, pgl_args *a, const pg_param *p, int idx, i
         pg_tensor_number(a->st->ctx, number ? lua_tonumber(L, idx) : lua_toboolean(L, idx),
                          !number || lua_isinteger(L, idx), &a->owned[i]);
     if (s != PG_OK) return fail(a, "out of memory");
+    a->owned[i]->is_bool_number = !number;
     c->in[i] = a->owned[i];
     return true;
   }

@@ -143,12 +143,20 @@ static void open_operators(lua_State *L, pgl_state *st, int meta) {
   static const struct {
     const char *event, *op;
     int mode;
-  } table[] = {{"__add", "add", 0},           {"__sub", "sub", 0},
-               {"__mul", "mul", 0},           {"__div", "div", 0},
-               {"__mod", "remainder", 0},     {"__pow", "pow", 0},
-               {"__idiv", "floor_divide", 0}, {"__unm", "neg", PGL_UNARY},
-               {"__band", "bitwise_and", 0},  {"__bor", "bitwise_or", 0},
-               {"__bxor", "bitwise_xor", 0},  {"__bnot", "bitwise_not", PGL_UNARY}};
+  } table[] = {{"__add", "add", 0},
+               {"__sub", "sub", 0},
+               {"__mul", "mul", 0},
+               {"__div", "div", 0},
+               {"__mod", "remainder", 0},
+               {"__pow", "pow", 0},
+               {"__idiv", "floor_divide", 0},
+               {"__unm", "neg", PGL_UNARY},
+               {"__band", "bitwise_and", 0},
+               {"__bor", "bitwise_or", 0},
+               {"__bxor", "bitwise_xor", 0},
+               {"__bnot", "bitwise_not", PGL_UNARY},
+               {"__shl", "bitwise_left_shift", 0},
+               {"__shr", "bitwise_right_shift", 0}};
   for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
     const pg_op *op = pg_op_find(st->ctx, table[i].op);
     if (!op) continue;

@@ -614,6 +614,7 @@ static int t_newindex(lua_State *L) {
     value = pgl_box_new(L, false);
     pgl_check(L, pg_tensor_number(t->ctx, number ? lua_tonumber(L, 3) : lua_toboolean(L, 3),
                                   !number || lua_isinteger(L, 3), &value->t));
+    value->t->is_bool_number = !number;
     src = value->t;
   }
   pgl_check(L, pg_do(t->ctx, NULL, "setitem_", "ttl", t, src, 4 * b.n, b.v));

@@ -26,6 +26,17 @@ local function op(name, draw, arguments, more)
   H.op(name, spec)
 end
 
+-- The wrong dtype of a function that takes integers too.
+local function whole(more, ...)
+  local arguments = {...}
+  more = more or {}
+  more.wrong_dtype = {
+    function(t) return {t.bool(3), table.unpack(arguments)} end,
+    "expected float32, float64, int64 or uint8, got bool",
+  }
+  return more
+end
+
 local function away(...)
   local kinks = {...}
   return function(t, shape)
@@ -40,8 +51,8 @@ local function away(...)
 end
 local smooth = away()
 
-op("relu", away(0))
-op("relu6", away(0, 6))
+op("relu", away(0), nil, whole())
+op("relu6", away(0, 6), nil, whole())
 op("leaky_relu", away(0), {0.1})
 op("elu", away(0), {1.5})
 op("selu", away(0))
@@ -51,9 +62,12 @@ op("silu", smooth)
 op("mish", smooth)
 op("softplus", smooth, {2, 30})
 op("softsign", away(0))
-op("hardtanh", away(-1, 1.5), {-1, 1.5}, {
-  wrong_shape = {function(t) return {t.randn(3), 2, 1} end, "min_val 2 is larger than max_val 1"},
-})
+op("hardtanh", away(-1, 1.5), {-1, 1.5}, whole({
+  wrong_shape = {
+    {function(t) return {t.randn(3), 2, 1} end, "min_val 2 is larger than max_val 1"},
+    {function(t) return {t.byte(3), -1, 1} end, "'min_val': expected at least 0 for uint8"},
+  },
+}, -1, 1.5))
 op("hardsigmoid", away(-3, 3))
 op("hardswish", away(-3, 3))
 op("logsigmoid", smooth)
@@ -62,7 +76,7 @@ op("softshrink", away(-0.5, 0.5), {0.5}, {
   wrong_shape = {function(t) return {t.randn(3), -1} end, "'lambd'.*got %-1"},
 })
 op("hardshrink", away(-0.5, 0.5), {0.5})
-op("threshold", away(0.1), {0.1, 20})
+op("threshold", away(0.1), {0.1, 20}, whole(nil, 0.1, 20))
 
 H.op("gelu", {
   args = function(t) return {t.randn(3, 5), "tanh"} end,

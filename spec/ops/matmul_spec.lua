@@ -48,7 +48,7 @@ H.op("dot", {
 H.op("outer", {
   args = pair({3}, {4}), empty = pair({0}, {4}),
   wrong_shape = {pair({3, 1}, {4}), "'input': expected 1 dims"},
-  wrong_dtype = {function(t) return {t.randn(4), t.int(1, 5, {4})} end, "float32"},
+  wrong_dtype = {function(t) return {t.bool(4), t.bool(4)} end, "'input': expected .*, got bool"},
 })
 H.op("addmm", {
   args = function(t) return {t.randn(3, 2), t.randn(3, 4), t.randn(4, 2), 0.5, -2} end,

@@ -153,7 +153,11 @@ define {
     end
     at = ops.to(ops.detach(at), "int64")
     local values, indices = ops.gather(rows, -1, at), ops.gather(places, -1, at)
-    if not dim then return ops.reshape(values, {}) end
+    if not dim then -- equal elements share the gradient, as amax has it
+      local value = ops.reshape(ops.detach(values), {})
+      local hit = ops.eq(x, value) | (ops.isnan(x) & ops.isnan(value))
+      return is_float(x) and ops.amax(ops.where(hit, x, -math.huge)) or value
+    end
     if keepdim and x:dim() > 0 then
       return ops.movedim(values, -1, dim), ops.movedim(indices, -1, dim)
     end
