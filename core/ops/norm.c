@@ -4,13 +4,16 @@
 
 #include <string.h>
 
+#include "ops/layout.h"
+
 /* Rows of n elements, each with its own mean and variance. A row is `blocks` blocks of `block`
  * elements. In group_norm weight and bias have one value a channel, and row r's blocks are the
  * channels from (r % groups) blocks on; in layer_norm and rms_norm (groups 0) a row is one block
  * and they have one value an element. */
 typedef struct row_job {
   int64_t rows, n, groups, blocks, block, piece;
-  bool centered; /* false: mean is 0 */
+  int64_t stride; /* backward of groups: of part from sample to sample, a channel */
+  bool centered;  /* false: mean is 0 */
   double eps;
   const void *x, *g, *weight, *bias;
   void *y;             /* the result, or the gradient of x; may be NULL in backward */
@@ -117,6 +120,91 @@ typedef struct row_job {
 ROWS(f32, float)
 ROWS(f64, double)
 
+/* Images whose channels lie together: samples of pixels x channels, in which a group is some
+ * columns. part has room for a sample: 8 values a channel. */
+static int64_t channels_of(const row_job *j) { return j->groups * j->blocks; }
+
+#define COLUMNS(S, T)                                                                          \
+  /* mean[c], and f[c] = rstd, of every channel's group, from row r on. */                     \
+  static void spread_statistics_##S(const row_job *j, int64_t r, double *mean, T *f) {         \
+    for (int64_t c = 0; c < channels_of(j); c++) {                                             \
+      mean[c] = (double)(T)j->mean[r + c / j->blocks];                                         \
+      f[c] = (T)j->rstd[r + c / j->blocks];                                                    \
+    }                                                                                          \
+  }                                                                                            \
+  static double group_sum_##S(const row_job *j, const double *restrict s, int64_t group) {     \
+    double sum = 0;                                                                            \
+    for (int64_t k = 0; k < j->blocks; k++) sum += s[group * j->blocks + k];                   \
+    return sum / (double)j->n;                                                                 \
+  }                                                                                            \
+  static void columns_forward_##S(void *arg, int64_t begin, int64_t end) {                     \
+    const row_job *j = arg;                                                                    \
+    const int64_t c = channels_of(j), pixels = j->block;                                       \
+    const T *restrict w = j->weight, *restrict b = j->bias;                                    \
+    for (int64_t u = begin; u < end; u++) {                                                    \
+      const T *restrict x = (const T *)j->x + u * pixels * c;                                  \
+      T *restrict y = (T *)j->y + u * pixels * c;                                              \
+      double *m = j->part + u * 8 * c, *s = m + c;                                             \
+      T *restrict f = (T *)(s + 2 * c), *restrict near = f + c, *restrict d = near + c;        \
+      for (int64_t i = 0; i < 3 * c; i++) m[i] = 0;                                            \
+      norm_column_sums_##S(pixels, c, x, m, s);                                                \
+      for (int64_t i = 0; i < c; i++) m[i] = (double)(T)group_sum_##S(j, s, i / j->blocks);    \
+      for (int64_t i = 0; i < 2 * c; i++) s[i] = 0;                                            \
+      norm_column_sums_##S(pixels, c, x, m, s);                                                \
+      for (int64_t g = 0; g < j->groups; g++) {                                                \
+        double off = group_sum_##S(j, s, g), var = group_sum_##S(j, s + c, g) - off * off;     \
+        j->mean[u * j->groups + g] = m[g * j->blocks] + off;                                   \
+        j->rstd[u * j->groups + g] = 1 / sqrt((var < 0 ? 0 : var) + j->eps);                   \
+      }                                                                                        \
+      spread_statistics_##S(j, u * j->groups, m, f);                                           \
+      for (int64_t i = 0; i < c; i++) {                                                        \
+        near[i] = (T)m[i];                                                                     \
+        f[i] *= w ? w[i] : 1;                                                                  \
+        d[i] = b ? b[i] : 0;                                                                   \
+      }                                                                                        \
+      for (int64_t q = 0; q < pixels; q++)                                                     \
+        for (int64_t i = 0; i < c; i++) y[q * c + i] = (x[q * c + i] - near[i]) * f[i] + d[i]; \
+    }                                                                                          \
+  }                                                                                            \
+  static void columns_backward_##S(void *arg, int64_t begin, int64_t end) {                    \
+    const row_job *j = arg;                                                                    \
+    const int64_t c = channels_of(j), pixels = j->block;                                       \
+    const T *restrict w = j->weight;                                                           \
+    for (int64_t u = begin; u < end; u++) {                                                    \
+      const T *restrict x = (const T *)j->x + u * pixels * c;                                  \
+      const T *restrict g = (const T *)j->g + u * pixels * c;                                  \
+      double *sum = j->part + u * 8 * c, *m = sum + 2 * c, *s = m + c;                         \
+      T *restrict f = (T *)(s + 2 * c), *restrict near = f + c, *restrict v = near + c;        \
+      for (int64_t i = 0; i < 2 * c; i++) s[i] = 0;                                            \
+      spread_statistics_##S(j, u * j->groups, m, f);                                           \
+      norm_column_products_##S(pixels, c, g, x, m, s);                                         \
+      for (int64_t i = 0; i < c; i++) {                                                        \
+        near[i] = (T)m[i];                                                                     \
+        v[i] = w ? w[i] : 1;                                                                   \
+        s[i + c] *= j->rstd[u * j->groups + i / j->blocks];                                    \
+        sum[2 * i] = s[i];                                                                     \
+        sum[2 * i + 1] = s[i + c];                                                             \
+        s[i] *= (double)v[i];                                                                  \
+        s[i + c] *= (double)v[i];                                                              \
+      }                                                                                        \
+      if (!j->y) continue;                                                                     \
+      T *restrict y = (T *)j->y + u * pixels * c, *restrict p = (T *)m;                        \
+      for (int64_t k = 0; k < j->groups; k++) {                                                \
+        const T mean_h = (T)group_sum_##S(j, s, k), slope = (T)group_sum_##S(j, s + c, k);     \
+        for (int64_t i = k * j->blocks; i < (k + 1) * j->blocks; i++) {                        \
+          p[i] = f[i] * mean_h;                                                                \
+          v[i] *= f[i];                                                                        \
+          f[i] *= slope * f[i];                                                                \
+        }                                                                                      \
+      }                                                                                        \
+      for (int64_t r = 0; r < pixels; r++)                                                     \
+        for (int64_t i = 0; i < c; i++)                                                        \
+          y[r * c + i] = g[r * c + i] * v[i] - p[i] - (x[r * c + i] - near[i]) * f[i];         \
+    }                                                                                          \
+  }
+COLUMNS(f32, float)
+COLUMNS(f64, double)
+
 /* --- shared -------------------------------------------------------------------------------------
  */
 
@@ -128,12 +216,34 @@ typedef struct row_op {
   int64_t rows, n, groups, blocks;
 } row_op;
 
+/* Do the channels of x lie together, sample after sample? */
+static bool columns_lie(const pg_tensor *x) {
+  if (x->nd < 3 || pg_is_contiguous(x) || !pg_is_dense(x) || x->stride[1] != 1) return false;
+  return x->shape[1] > 1 && x->shape[0] > 0 &&
+         (x->shape[0] == 1 || x->stride[0] == pg_numel(x) / x->shape[0]);
+}
+
+/* Declares the output in x's order of memory where that is one of these two. */
+static pg_status out_of_columns(pg_call *c) {
+  const pg_tensor *x = c->in[0];
+  if (columns_lie(x)) return pg_out_like(c, 0, (pg_dtype)x->dtype, x);
+  return pg_out_shape(c, 0, (pg_dtype)x->dtype, x->nd, x->shape);
+}
+
+static size_t columns_bytes(const row_op *o) {
+  return sizeof(double) * 8 * (size_t)(o->rows * o->blocks);
+}
+
 static pg_status row_forward(pg_call *c, const row_op *o) {
   pg_ctx *ctx = c->ctx;
   pg_tensor *x = NULL, *w = NULL, *b = NULL, *stats = NULL;
   int64_t two = 2 * o->rows;
+  const bool columns = o->groups && columns_lie(c->in[0]);
+  void *part = NULL;
   pg_status s = pg_tensor_new(ctx, PG_F64, 1, &two, &stats);
-  if (s == PG_OK) s = pg__contiguous(ctx, c->in[0], &x);
+  if (s == PG_OK && columns) x = pg_tensor_ref(c->in[0]);
+  else if (s == PG_OK) s = pg__contiguous(ctx, c->in[0], &x);
+  if (s == PG_OK && columns) s = pg_alloc(ctx, columns_bytes(o), &part);
   if (s == PG_OK && c->in[o->weight]) s = pg__contiguous(ctx, c->in[o->weight], &w);
   if (s == PG_OK && o->bias && c->in[o->bias]) s = pg__contiguous(ctx, c->in[o->bias], &b);
   if (s == PG_OK) {
@@ -147,9 +257,15 @@ static pg_status row_forward(pg_call *c, const row_op *o) {
     j.y = pg_data(c->out[0]);
     j.mean = pg_data(stats);
     j.rstd = j.mean + o->rows;
-    pg_par_for(ctx, o->rows, pg_grain(4 * o->n), x->dtype == PG_F32 ? forward_f32 : forward_f64,
-               &j);
+    j.part = part;
+    if (columns)
+      pg_par_for(ctx, o->rows / o->groups, pg_grain(4 * o->n * o->groups),
+                 x->dtype == PG_F32 ? columns_forward_f32 : columns_forward_f64, &j);
+    else
+      pg_par_for(ctx, o->rows, pg_grain(4 * o->n), x->dtype == PG_F32 ? forward_f32 : forward_f64,
+                 &j);
   }
+  if (part) pg_free(ctx, part, columns_bytes(o));
   if (s == PG_OK && c->recording) {
     c->keep[0] = stats;
     stats = NULL;
@@ -171,8 +287,8 @@ static pg_status give_sums(pg_call *c, const row_job *j, int at, int which) {
   for (int64_t i = 0; i < size; i++) {
     double sum = 0;
     if (j->groups)
-      for (int64_t r = i / j->blocks; r < j->rows; r += j->groups)
-        sum += j->part[2 * (r * j->blocks + i % j->blocks) + which];
+      for (int64_t u = 0; u < j->rows / j->groups; u++)
+        sum += j->part[j->stride * u * size + 2 * i + which];
     else
       for (int64_t u = 0; u < units; u++) sum += j->part[(4 * u + which) * j->n + i];
     pg_put_f64(t, i, sum);
@@ -190,10 +306,14 @@ static pg_status row_backward(pg_call *c, const row_op *o) {
   j.piece = pg_max64(1, pg_max64(NORM_PIECE / pg_max64(1, o->n), (o->rows + 63) / 64));
   int64_t units = (o->rows + j.piece - 1) / j.piece;
   size_t bytes = sizeof(double) * 2 * (size_t)(o->groups ? o->rows * o->blocks : 2 * units * o->n);
-  pg_status s = pg__contiguous(ctx, c->in[0], &x);
+  const bool columns = o->groups && columns_lie(c->in[0]);
+  if (columns) bytes = columns_bytes(o);
+  pg_status s = PG_OK;
+  if (columns) x = pg_tensor_ref(c->in[0]);
+  else s = pg__contiguous(ctx, c->in[0], &x);
   if (s == PG_OK && c->in[o->weight]) s = pg__contiguous(ctx, c->in[o->weight], &w);
-  if (s == PG_OK) s = pg__contiguous(ctx, c->gout[0], &g);
-  if (s == PG_OK && c->need[0]) s = pg_tensor_new(ctx, (pg_dtype)m->dtype, m->nd, m->shape, &gx);
+  if (s == PG_OK) s = layout_like(ctx, c->gout[0], x, &g);
+  if (s == PG_OK && c->need[0]) s = pg_tensor_new_like(ctx, x, (pg_dtype)m->dtype, &gx);
   if (s == PG_OK) s = pg_alloc(ctx, bytes, (void **)&j.part);
   if (s == PG_OK) {
     j.centered = o->centered;
@@ -203,7 +323,11 @@ static pg_status row_backward(pg_call *c, const row_op *o) {
     j.y = gx ? pg_data(gx) : NULL;
     j.mean = pg_data(c->keep[0]);
     j.rstd = j.mean + o->rows;
-    pg_par_for(ctx, units, 1, x->dtype == PG_F32 ? backward_f32 : backward_f64, &j);
+    j.stride = columns ? 8 : 2;
+    if (columns)
+      pg_par_for(ctx, o->rows / o->groups, pg_grain(4 * o->n * o->groups),
+                 x->dtype == PG_F32 ? columns_backward_f32 : columns_backward_f64, &j);
+    else pg_par_for(ctx, units, 1, x->dtype == PG_F32 ? backward_f32 : backward_f64, &j);
     c->gin[0] = gx;
     gx = NULL;
     if (c->need[o->weight]) s = give_sums(c, &j, o->weight, 1);
@@ -322,7 +446,7 @@ static pg_status infer_group(pg_call *c) {
     return pg_fail(c->ctx, PG_ESHAPE, "the channels of %s do not divide into %lld groups",
                    pg_shape_str(x).s, (long long)groups);
   PG_TRY(check_channels(c, 1));
-  return pg_out_shape(c, 0, (pg_dtype)x->dtype, x->nd, x->shape);
+  return out_of_columns(c);
 }
 
 static pg_status forward_group(pg_call *c) {
@@ -361,7 +485,7 @@ static pg_status infer_instance(pg_call *c) {
     return pg_fail(c->ctx, PG_EVALUE,
                    "expected more than one value per channel in training, got %s",
                    pg_shape_str(x).s);
-  return pg_out_shape(c, 0, (pg_dtype)x->dtype, x->nd, x->shape);
+  return out_of_columns(c);
 }
 
 static row_op instance_op(const pg_call *c, int nd, const int64_t *shape) {
@@ -432,24 +556,33 @@ static pg_status infer_local(pg_call *c) {
   if (c->arg[0].i < 1)
     return pg_fail(c->ctx, PG_EARG, "argument 'size': expected at least 1, got %lld",
                    (long long)c->arg[0].i);
-  return pg_out_shape(c, 0, (pg_dtype)x->dtype, x->nd, x->shape);
+  return out_of_columns(c);
 }
 
-/* y = sum of x over the channels from `before` before to `after` after each; x: n x channels x
- * plane. */
-#define WINDOW(name, T)                                                                       \
-  static void name(int64_t n, int64_t channels, int64_t plane, int64_t before, int64_t after, \
-                   const T *restrict x, T *restrict y) {                                      \
-    for (int64_t u = 0; u < n * channels; u++) {                                              \
-      int64_t k = u % channels, first = pg_max64(0, k - before);                              \
-      int64_t last = pg_min64(channels - 1, k + after);                                       \
-      for (int64_t i = 0; i < plane; i++) y[u * plane + i] = 0;                               \
-      for (int64_t q = first; q <= last; q++)                                                 \
-        for (int64_t i = 0; i < plane; i++) y[u * plane + i] += x[(u - k + q) * plane + i];   \
-    }                                                                                         \
+/* Sums of x over the channels from `before` before to `after` after each. x: rows of channels of
+ * `plane` elements; where the channels lie together a row is a pixel, and plane is 1. */
+typedef struct window_job {
+  int64_t channels, plane, before, after;
+  const void *x;
+  void *y;
+} window_job;
+
+#define WINDOW(S, T)                                                           \
+  static void window_##S(void *arg, int64_t begin, int64_t end) {              \
+    const window_job *j = arg;                                                 \
+    const int64_t n = j->channels, p = j->plane;                               \
+    for (int64_t u = begin; u < end; u++) {                                    \
+      const T *restrict x = (const T *)j->x + u * n * p;                       \
+      T *restrict y = (T *)j->y + u * n * p;                                   \
+      for (int64_t i = 0; i < n * p; i++) y[i] = 0;                            \
+      for (int64_t d = -j->before; d <= j->after; d++) {                       \
+        const int64_t from = pg_max64(0, -d) * p, to = pg_min64(n, n - d) * p; \
+        for (int64_t i = from; i < to; i++) y[i] += x[i + d * p];              \
+      }                                                                        \
+    }                                                                          \
   }
-WINDOW(window_f32, float)
-WINDOW(window_f64, double)
+WINDOW(f32, float)
+WINDOW(f64, double)
 
 static pg_status infer_window(pg_call *c) {
   const pg_tensor *x = c->in[0];
@@ -457,17 +590,23 @@ static pg_status infer_window(pg_call *c) {
   if (x->nd < 2)
     return pg_fail(c->ctx, PG_ESHAPE, "argument 'input': expected n x c (x ..), got %s",
                    pg_shape_str(x).s);
-  return pg_out_shape(c, 0, (pg_dtype)x->dtype, x->nd, x->shape);
+  return out_of_columns(c);
 }
 
 static pg_status forward_window(pg_call *c) {
   pg_tensor *x;
-  PG_TRY(pg__contiguous(c->ctx, c->in[0], &x));
-  int64_t plane = 1, before = c->arg[0].i, after = c->arg[1].i;
-  for (int i = 2; i < x->nd; i++) plane *= x->shape[i];
-  if (x->dtype == PG_F32)
-    window_f32(x->shape[0], x->shape[1], plane, before, after, pg_data(x), pg_data(c->out[0]));
-  else window_f64(x->shape[0], x->shape[1], plane, before, after, pg_data(x), pg_data(c->out[0]));
+  PG_TRY(layout_like(c->ctx, c->in[0], c->out[0], &x));
+  int64_t rows = x->shape[0];
+  window_job j = {.channels = x->shape[1], .plane = 1, .before = c->arg[0].i, .after = c->arg[1].i};
+  for (int i = 2; i < x->nd; i++) j.plane *= x->shape[i];
+  if (columns_lie(x)) {
+    rows *= j.plane;
+    j.plane = 1;
+  }
+  j.x = pg_data(x);
+  j.y = pg_data(c->out[0]);
+  pg_par_for(c->ctx, rows, pg_grain(j.channels * j.plane * (j.before + j.after + 1)),
+             x->dtype == PG_F32 ? window_f32 : window_f64, &j);
   pg_tensor_unref(x);
   return PG_OK;
 }
@@ -507,11 +646,11 @@ static pg_status backward_local(pg_call *c) {
   pg_tensor *d = local_base(c, &k, x);
   pg_tensor *p = PG_STEP(&k, "pow", "tt", d, pg_chain_number(&k, -beta));
   pg_tensor *t =
-      PG_STEP(&k, "mul", "tt", PG_STEP(&k, "mul", "tt", g, x), PG_STEP(&k, "div", "tt", p, d));
+      PG_STEP(&k, "mul", "tt", PG_STEP(&k, "mul", "tt", x, g), PG_STEP(&k, "div", "tt", p, d));
   t = PG_STEP(&k, "channel_window_sum", "tii", t, (size - 1) / 2, size / 2);
   t = PG_STEP(&k, "mul", "tt", PG_STEP(&k, "mul", "tt", x, t),
               pg_chain_number(&k, 2 * alpha * beta / (double)size));
-  pg_chain_give(&k, PG_STEP(&k, "sub", "tt", PG_STEP(&k, "mul", "tt", g, p), t), &c->gin[0]);
+  pg_chain_give(&k, PG_STEP(&k, "sub", "tt", PG_STEP(&k, "mul", "tt", p, g), t), &c->gin[0]);
   return pg_chain_end(&k);
 }
 

@@ -74,3 +74,31 @@ it("instance_norm moves the running statistics by the mean of the samples' ones"
   H.same(mean, m:mean(1) * 0.3, 1e-5)
   H.same(var, v:mean(1) * 0.3 + 0.7, 1e-5)
 end)
+
+it("norms of images keep channels-last memory, forward and backward", function()
+  local weight, bias = H.t.positive(6), H.t.randn(6)
+  local function group(x, w, b) return ops.group_norm(x, 3, w, b) end
+  local function instance(x, w, b) return ops.instance_norm(x, nil, nil, w, b) end
+  local function response(x) return ops.local_response_norm(x, 4, 0.5) end
+  for _, shape in ipairs {{2, 6, 3, 4}, {1, 6, 5, 1}, {3, 6, 70}, {2, 6, 2, 3, 2}} do
+    for _, fn in ipairs {group, instance, response} do
+      local results = {}
+      local plain = H.randn(shape) + 3
+      local order, back = {1}, {1, #shape}
+      for d = 3, #shape do order[#order + 1], back[d] = d, d - 1 end
+      order[#order + 1] = 2
+      for i = 1, 2 do
+        local x = i == 1 and plain:clone()
+          or plain:permute(order):contiguous():permute(back)
+        local w, b = weight:clone(), bias:clone()
+        for _, leaf in ipairs {x, w, b} do leaf.requires_grad = true end
+        local y = fn(x, w, b)
+        y:backward(H.cotangent(y, 1))
+        assert.same(x:stride(), y:stride())
+        assert.same(x:stride(), x.grad:stride())
+        results[i] = {y:detach(), x.grad, w.grad or x, b.grad or x}
+      end
+      for k = 1, 4 do H.same(results[2][k]:detach(), results[1][k]:detach(), 2e-5) end
+    end
+  end
+end)
