@@ -4,12 +4,16 @@
 
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include "base/ctx.h"
 
-#define LARGEST ((size_t)1 << 46)
-#define SMALL   1024u              /* up to here classes are 64 bytes apart */
-#define SLACK   ((size_t)64 << 20) /* cache that may stand beside a quarter of the peak */
+#define LARGEST   ((size_t)1 << 46)
+#define SMALL     1024u              /* up to here classes are 64 bytes apart */
+#define SLACK     ((size_t)64 << 20) /* cache that may stand beside a quarter of the peak */
+#define HUGE_PAGE ((size_t)2 << 20)
 
 /* Class of a size and the size of its blocks. */
 static inline int class_of(size_t bytes, size_t *block) {
@@ -38,6 +42,17 @@ static void flush(pg_mem *m) {
   m->cached = 0;
 }
 
+/* A block from the system, NULL where there is none. Large ones ask for huge pages: with small ones
+ * the look-up of addresses limits a plain copy to a fraction of the memory's speed. */
+static void *system_block(size_t block) {
+  void *p = NULL;
+  if (posix_memalign(&p, block >= HUGE_PAGE ? HUGE_PAGE : 64, block) != 0) return NULL;
+#if defined(MADV_HUGEPAGE)
+  if (block >= HUGE_PAGE) madvise(p, block, MADV_HUGEPAGE);
+#endif
+  return p;
+}
+
 void pg_mem_trim(pg_ctx *ctx) { flush(&ctx->mem); }
 
 /* Refusals, and a block from the system. */
@@ -61,10 +76,10 @@ static __attribute__((noinline)) pg_status alloc_slowly(pg_ctx *ctx, size_t byte
   } else {
     if (m->cached && m->held + m->cached + block > m->held_peak + m->held_peak / 4 + SLACK)
       flush(m);
-    p = aligned_alloc(64, block);
+    p = system_block(block);
     if (!p && m->cached) {
       flush(m);
-      p = aligned_alloc(64, block);
+      p = system_block(block);
     }
     if (!p) return pg_fail(ctx, PG_ENOMEM, "out of memory (%zu bytes)", bytes);
     m->system++;

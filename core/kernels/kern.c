@@ -3,6 +3,11 @@
  * Spec: spec/tensor/copy_spec.lua. */
 #include "kernels/kern.h"
 
+#include <string.h>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #include "kernels/bf16.h"
 #include "kernels/level.h"
 
@@ -144,6 +149,40 @@ ADD(F32)
 ADD(F64)
 ADD(BF16)
 
+/* The widest store past the caches of this level. */
+#if defined(__AVX512F__)
+#define STREAM_WIDTH           64
+#define STREAM_STORE(to, from) _mm512_stream_si512((void *)(to), _mm512_loadu_si512(from))
+#elif defined(__AVX2__)
+#define STREAM_WIDTH 32
+#define STREAM_STORE(to, from) \
+  _mm256_stream_si256((__m256i *)(to), _mm256_loadu_si256((const __m256i *)(from)))
+#elif defined(__SSE2__)
+#define STREAM_WIDTH 16
+#define STREAM_STORE(to, from) \
+  _mm_stream_si128((__m128i *)(to), _mm_loadu_si128((const __m128i *)(from)))
+#endif
+
+static void stream(char *restrict to, const char *restrict from, size_t bytes) {
+#if defined(STREAM_WIDTH)
+  size_t head = (size_t)(-(uintptr_t)to) % STREAM_WIDTH;
+  head = head < bytes ? head : bytes;
+  memcpy(to, from, head);
+  to += head;
+  from += head;
+  bytes -= head;
+  for (; bytes >= STREAM_WIDTH; bytes -= STREAM_WIDTH, to += STREAM_WIDTH, from += STREAM_WIDTH)
+    STREAM_STORE(to, from);
+#endif
+  memcpy(to, from, bytes);
+}
+
+static void settle(void) {
+#if defined(STREAM_WIDTH)
+  _mm_sfence();
+#endif
+}
+
 #define ROW(TO)                                                                                    \
   [PG_##                                                                                           \
       TO] = {[PG_F32] = cast_##TO##_F32, [PG_F64] = cast_##TO##_F64, [PG_BF16] = cast_##TO##_BF16, \
@@ -158,4 +197,6 @@ const pg_kern PG_AT(pg_kern) = {
              [PG_U8] = fill_U8,
              [PG_BOOL] = fill_BOOL},
     .add = {[PG_F32] = add_F32, [PG_F64] = add_F64, [PG_BF16] = add_BF16},
+    .stream = stream,
+    .settle = settle,
 };

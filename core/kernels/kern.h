@@ -13,6 +13,10 @@ typedef struct pg_kern {
   pg_loop cast[PG_NDTYPES][PG_NDTYPES]; /* [to][from]; same dtype copies */
   pg_loop fill[PG_NDTYPES];             /* arg: const double * */
   pg_loop add[PG_NDTYPES];              /* p[0] += p[1]; floats only, else NULL */
+  /* Copies bytes past the caches where the processor can: for results that do not fit into them.
+   * Another thread may read them after `settle`. */
+  void (*stream)(char *restrict to, const char *restrict from, size_t bytes);
+  void (*settle)(void);
 } pg_kern;
 
 extern const pg_kern pg_kern_base, pg_kern_v3, pg_kern_v4;

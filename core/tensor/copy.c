@@ -4,7 +4,7 @@
 
 #include "tensor/iter.h"
 
-static const pg_kern *kern(const pg_ctx *ctx) {
+const pg_kern *pg__kern(const pg_ctx *ctx) {
   switch (ctx->level) {
 #if defined(PG_HAVE_V4)
   case PG_V4:
@@ -51,7 +51,7 @@ pg_status pg_tensor_copy(pg_tensor *dst, const pg_tensor *src) {
   pg_iter it;
   pg_iter_init(&it, dst->nd, dst->shape, 2, t);
   if (dst->dtype != src->dtype || !pg__copy_turned(ctx, &it, pg_dtype_size((pg_dtype)dst->dtype)))
-    pg_iter_run(ctx, &it, 1, kern(ctx)->cast[dst->dtype][src->dtype], NULL);
+    pg_iter_run(ctx, &it, 1, pg__kern(ctx)->cast[dst->dtype][src->dtype], NULL);
   return PG_OK;
 }
 
@@ -59,13 +59,16 @@ void pg_tensor_fill(pg_tensor *t, double v) {
   t->storage->version++;
   if (t->dtype == PG_U8) v = pg_wrap_u8(v);
   pg_tensor *const list[1] = {t};
-  pg_iter_over(t->ctx, 1, list, 1, kern(t->ctx)->fill[t->dtype], &v);
+  pg_iter_over(t->ctx, 1, list, 1, pg__kern(t->ctx)->fill[t->dtype], &v);
 }
 
 void pg__add_in_place(pg_tensor *dst, const pg_tensor *src) {
   dst->storage->version++;
   pg_tensor *const t[2] = {dst, (pg_tensor *)src};
-  pg_iter_over(dst->ctx, 2, t, 1, kern(dst->ctx)->add[dst->dtype], NULL);
+  pg_iter it;
+  pg_iter_init(&it, dst->nd, dst->shape, 2, t);
+  it.stream = false;
+  pg_iter_run(dst->ctx, &it, 1, it.kern->add[dst->dtype], NULL);
 }
 
 /* *out = new tensor with these strides holding t's values. */

@@ -44,12 +44,35 @@ static bool init_flat(pg_iter *it, int nd, const int64_t *shape, int count, pg_t
   return it->numel > 1;
 }
 
+/* In bytes: what a thread's nearest cache takes, the shortest run, what common caches hold. */
+enum { STREAM_BLOCK = 1024, STREAM_RUN = 1024, STREAM_FROM = 40 << 20 };
+
+/* Is t[0] written in long runs, and is what all tensors hold more than the caches do? */
+static bool wants_stream(const pg_iter *it, pg_tensor *const *t) {
+  if (it->numel * 8 * it->count < STREAM_FROM) return false;
+  if (it->stride[0][0] != (int64_t)it->size || it->shape[0] * it->stride[0][0] < STREAM_RUN)
+    return false;
+  size_t bytes = 0;
+  for (int k = 0; k < it->count; k++) {
+    if (k && it->data[k] == it->data[0]) return false; /* in place */
+    int64_t n = 1;
+    for (int d = 0; d < it->nd; d++) n *= it->stride[d][k] ? it->shape[d] : 1;
+    bytes += (size_t)n * pg_dtype_size((pg_dtype)t[k]->dtype);
+  }
+  return bytes >= STREAM_FROM;
+}
+
 void pg_iter_init(pg_iter *it, int nd, const int64_t *shape, int count, pg_tensor *const *t) {
   PG_ASSERT(count <= PG_ITER_MAX);
   it->count = count;
   it->numel = pg_numel_of(nd, shape);
   for (int k = 0; k < count; k++) it->data[k] = pg_data(t[k]);
-  if (init_flat(it, nd, shape, count, t)) return;
+  it->kern = pg__kern(t[0]->ctx);
+  it->size = pg_dtype_size((pg_dtype)t[0]->dtype);
+  if (init_flat(it, nd, shape, count, t)) {
+    it->stream = wants_stream(it, t);
+    return;
+  }
   int64_t stride[PG_ITER_MAX][PG_MAX_DIMS];
   for (int k = 0; k < count; k++) pg_broadcast_strides(t[k], nd, shape, stride[k]);
   int n = 0;
@@ -83,6 +106,7 @@ void pg_iter_init(pg_iter *it, int nd, const int64_t *shape, int count, pg_tenso
     it->shape[0] = it->numel ? 1 : 0;
     for (int k = 0; k < count; k++) it->stride[0][k] = 0;
   }
+  it->stream = wants_stream(it, t);
 }
 
 typedef struct walk {
@@ -90,6 +114,25 @@ typedef struct walk {
   pg_loop loop;
   const void *arg;
 } walk;
+
+/* n elements of the innermost dim, written to a block that stays in the nearest cache and sent from
+ * there. */
+static void run_stream(const walk *w, int64_t n, char *const *at) {
+  const pg_iter *it = w->it;
+  const int64_t most = STREAM_BLOCK / (int64_t)it->size;
+  _Alignas(64) char block[STREAM_BLOCK];
+  char *p[PG_ITER_MAX];
+  for (int k = 0; k < it->count; k++) p[k] = at[k];
+  for (int64_t m; n > 0; n -= m) {
+    m = pg_min64(n, most);
+    char *to = p[0];
+    p[0] = block;
+    w->loop(m, p, it->stride[0], w->arg);
+    it->kern->stream(to, block, (size_t)m * it->size);
+    p[0] = to;
+    for (int k = 0; k < it->count; k++) p[k] += m * it->stride[0][k];
+  }
+}
 
 /* Elements [begin, end) of the merged order. */
 static void run_range(void *arg, int64_t begin, int64_t end) {
@@ -105,7 +148,8 @@ static void run_range(void *arg, int64_t begin, int64_t end) {
   }
   while (begin < end) {
     int64_t n = pg_min64(end - begin, it->shape[0] - at[0]);
-    w->loop(n, p, it->stride[0], w->arg);
+    if (it->stream) run_stream(w, n, p);
+    else w->loop(n, p, it->stride[0], w->arg);
     begin += n;
     if (begin >= end) break;
     for (int k = 0; k < it->count; k++) p[k] += n * it->stride[0][k];
@@ -117,6 +161,7 @@ static void run_range(void *arg, int64_t begin, int64_t end) {
       at[d + 1]++;
     }
   }
+  if (it->stream) it->kern->settle();
 }
 
 void pg_iter_run(pg_ctx *ctx, const pg_iter *it, int cost, pg_loop loop, const void *arg) {

@@ -15,9 +15,15 @@ typedef struct pg_iter {
   int64_t shape[PG_MAX_DIMS];
   int64_t stride[PG_MAX_DIMS][PG_ITER_MAX]; /* bytes */
   char *data[PG_ITER_MAX];
+  const pg_kern *kern; /* of the context's level */
+  size_t size;         /* of an element of t[0] */
+  bool stream;         /* t[0] goes past the caches: what is walked does not fit into them */
 } pg_iter;
 
-/* t[0] is the output by custom and rules the order of the walk; every t broadcasts to `shape`. */
+const pg_kern *pg__kern(const pg_ctx *ctx);
+
+/* t[0] is the output by custom and rules the order of the walk; every t broadcasts to `shape`. A
+ * loop that reads p[0] where t[0] is not among the other tensors must clear `stream`. */
 void pg_iter_init(pg_iter *it, int nd, const int64_t *shape, int count, pg_tensor *const *t);
 /* Runs loop over everything; cost = rough work per element (1: an add) for splitting over threads.
  */

@@ -34,4 +34,24 @@ describe("the iterator", function()
     core.num_threads(n)
     assert.is_true(one == two)
   end)
+
+  it("gives the same where results are too large for the caches", function()
+    core.manual_seed(5)
+    local rows, n = 2050, 2051
+    local x, y, row = ops.randn({rows, n}), ops.randn({rows, n}), ops.randn({n})
+    local cases = {
+      function(a, b) return a * b end,
+      function(a) return a + row end,
+      function(a, b) return a:gt(b) end,
+      function(a, b) return a:clone():mul_(b) end,
+      function(a, b) return ops.where(a:gt(b), a, b) end,
+    }
+    for _, call in ipairs(cases) do
+      local whole = call(x, y)
+      for _, range in ipairs {{1, 3}, {1024, 1027}, {rows - 2, rows}} do
+        local part = call(x[{range}], y[{range}])
+        assert.is_true(whole[{range}]:contiguous():bytes() == part:contiguous():bytes())
+      end
+    end
+  end)
 end)
