@@ -5,7 +5,7 @@
 /* --- kernels: the first largest (smallest) element, NaN above all ------------------------------
  */
 
-enum { BLOCK = 256, PIECE = 65536 };
+enum { BLOCK = 256, PIECE = 65536, SCAN = 64 };
 
 typedef struct found {
   union {
@@ -25,61 +25,94 @@ typedef struct select_kern {
               int64_t *at);
 } select_kern;
 
-#define SELECT(name, T, F, BETTER)                                                           \
-  static void name##_row(int64_t n, int64_t s, const void *px, found *r) {                   \
-    const T *restrict x = px;                                                                \
-    T best = x[0];                                                                           \
-    int64_t at = 0, i = LANES;                                                               \
-    if (s == 1 && n >= 2 * LANES) {                                                          \
-      T t[LANES];                                                                            \
-      for (int64_t j = 0; j < LANES; j++) t[j] = x[j];                                       \
-      for (; i + LANES <= n; i += LANES)                                                     \
-        for (int64_t j = 0; j < LANES; j++) t[j] = BETTER(x[i + j], t[j]) ? x[i + j] : t[j]; \
-      for (int64_t j = 0; j < LANES; j++) best = BETTER(t[j], best) ? t[j] : best;           \
-      for (; i < n; i++) best = BETTER(x[i], best) ? x[i] : best;                            \
-      while (BETTER(best, x[at])) at++;                                                      \
-    } else {                                                                                 \
-      for (i = 1; i < n; i++) {                                                              \
-        T v = x[i * s];                                                                      \
-        bool take = BETTER(v, best);                                                         \
-        best = take ? v : best;                                                              \
-        at = take ? i : at;                                                                  \
-      }                                                                                      \
-    }                                                                                        \
-    r->v.F = best;                                                                           \
-    r->at = at;                                                                              \
-  }                                                                                          \
-  static void name##_col(int64_t rows, int64_t rs, int64_t n, int64_t s, const void *px,     \
-                         void *pvalue, int64_t *restrict at) {                               \
-    const T *restrict x = px;                                                                \
-    T *restrict best = pvalue;                                                               \
-    for (int64_t j = 0; j < n; j++) {                                                        \
-      best[j] = x[j * s];                                                                    \
-      at[j] = 0;                                                                             \
-    }                                                                                        \
-    for (int64_t i = 1; i < rows; i++) {                                                     \
-      x += rs;                                                                               \
-      for (int64_t j = 0; j < n; j++) {                                                      \
-        T v = x[j * s], b = best[j];                                                         \
-        bool take = BETTER(v, b);                                                            \
-        best[j] = take ? v : b;                                                              \
-        at[j] = take ? i : at[j];                                                            \
-      }                                                                                      \
-    }                                                                                        \
+/* name_lanes32(n, x): the best of n >= 32 elements, in 32 lanes. */
+#define SELECT_LANES(name, T, BETTER, N)                                                 \
+  static inline T name##_lanes##N(int64_t n, const T *restrict x) {                      \
+    T t[N];                                                                              \
+    int64_t i = N;                                                                       \
+    for (int64_t j = 0; j < N; j++) t[j] = x[j];                                         \
+    for (; i + N <= n; i += N)                                                           \
+      for (int64_t j = 0; j < N; j++) t[j] = BETTER(x[i + j], t[j]) ? x[i + j] : t[j];   \
+    for (int64_t j = 0; j < n - i; j++) t[j] = BETTER(x[i + j], t[j]) ? x[i + j] : t[j]; \
+    LANES_HALF(t, N / 2, name##_pick);                                                   \
+    LANES_HALF(t, N / 4, name##_pick);                                                   \
+    if (N > 32) LANES_HALF(t, 8, name##_pick);                                           \
+    T nan = t[0];                                                                        \
+    for (int64_t j = 1; j < 8; j++) nan = t[j] != t[j] ? t[j] : nan;                     \
+    LANES_FOLD8(t, name##_beyond);                                                       \
+    return nan != nan ? nan : t[0];                                                      \
   }
 
-#define ABOVE(a, b)     (((a) > (b)) | (((a) != (a)) & ((b) == (b))))
-#define BELOW(a, b)     (((a) < (b)) | (((a) != (a)) & ((b) == (b))))
+#define SELECT(name, T, F, BETTER, OP)                                                   \
+  static inline T name##_pick(T a, T b) { return BETTER(b, a) ? b : a; }                 \
+  static inline T name##_beyond(T a, T b) { return a OP b ? a : b; }                     \
+  SELECT_LANES(name, T, BETTER, 32)                                                      \
+  SELECT_LANES(name, T, BETTER, 64)                                                      \
+  /* Where the best of n elements lies first. */                                         \
+  static inline int64_t name##_place(int64_t n, const T *restrict x, T best) {           \
+    int64_t i = 0;                                                                       \
+    for (; i + SCAN <= n; i += SCAN) {                                                   \
+      int32_t at = SCAN;                                                                 \
+      for (int32_t j = 0; j < SCAN; j++) {                                               \
+        const int32_t here = BETTER(best, x[i + j]) ? SCAN : j;                          \
+        at = here < at ? here : at;                                                      \
+      }                                                                                  \
+      if (at < SCAN) return i + at;                                                      \
+    }                                                                                    \
+    while (BETTER(best, x[i])) i++;                                                      \
+    return i;                                                                            \
+  }                                                                                      \
+  static void name##_row(int64_t n, int64_t s, const void *px, found *r) {               \
+    const T *restrict x = px;                                                            \
+    if (s == 1 && n >= LANES) {                                                          \
+      r->v.F = n < 8 * LANES ? name##_lanes32(n, x) : name##_lanes64(n, x);              \
+      r->at = name##_place(n, x, r->v.F); /* 0 and -0 are equal: take what lies there */ \
+      r->v.F = x[r->at];                                                                 \
+      return;                                                                            \
+    }                                                                                    \
+    T best = x[0];                                                                       \
+    int64_t at = 0;                                                                      \
+    for (int64_t i = 1; i < n; i++) {                                                    \
+      T v = x[i * s];                                                                    \
+      bool take = BETTER(v, best);                                                       \
+      best = take ? v : best;                                                            \
+      at = take ? i : at;                                                                \
+    }                                                                                    \
+    r->v.F = best;                                                                       \
+    r->at = at;                                                                          \
+  }                                                                                      \
+  static void name##_col(int64_t rows, int64_t rs, int64_t n, int64_t s, const void *px, \
+                         void *pvalue, int64_t *restrict at) {                           \
+    const T *restrict x = px;                                                            \
+    T *restrict best = pvalue;                                                           \
+    for (int64_t j = 0; j < n; j++) {                                                    \
+      best[j] = x[j * s];                                                                \
+      at[j] = 0;                                                                         \
+    }                                                                                    \
+    for (int64_t i = 1; i < rows; i++) {                                                 \
+      x += rs;                                                                           \
+      for (int64_t j = 0; j < n; j++) {                                                  \
+        T v = x[j * s], b = best[j];                                                     \
+        bool take = BETTER(v, b);                                                        \
+        best[j] = take ? v : b;                                                          \
+        at[j] = take ? i : at[j];                                                        \
+      }                                                                                  \
+    }                                                                                    \
+  }
+
+/* NaN is better than any number, and no NaN is better than another. */
+#define ABOVE(a, b)     (!((a) <= (b)) & ((b) == (b)))
+#define BELOW(a, b)     (!((a) >= (b)) & ((b) == (b)))
 #define ABOVE_INT(a, b) ((a) > (b))
 #define BELOW_INT(a, b) ((a) < (b))
-SELECT(max_f32, float, f32, ABOVE)
-SELECT(max_f64, double, f64, ABOVE)
-SELECT(max_i64, int64_t, i64, ABOVE_INT)
-SELECT(max_u8, uint8_t, u8, ABOVE_INT)
-SELECT(min_f32, float, f32, BELOW)
-SELECT(min_f64, double, f64, BELOW)
-SELECT(min_i64, int64_t, i64, BELOW_INT)
-SELECT(min_u8, uint8_t, u8, BELOW_INT)
+SELECT(max_f32, float, f32, ABOVE, >)
+SELECT(max_f64, double, f64, ABOVE, >)
+SELECT(max_i64, int64_t, i64, ABOVE_INT, >)
+SELECT(max_u8, uint8_t, u8, ABOVE_INT, >)
+SELECT(min_f32, float, f32, BELOW, <)
+SELECT(min_f64, double, f64, BELOW, <)
+SELECT(min_i64, int64_t, i64, BELOW_INT, <)
+SELECT(min_u8, uint8_t, u8, BELOW_INT, <)
 
 static const select_kern max_kern[PG_NDTYPES] = {[PG_F32] = {max_f32_row, max_f32_col},
                                                  [PG_F64] = {max_f64_row, max_f64_col},

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/par.h"
+#include "kernels/level.h"
 #include "ops/lanes.h"
 #include "tensor/tensor.h"
 
@@ -106,7 +107,13 @@ static inline int64_t fold_offset(int64_t m, int from, int n, const int64_t *siz
   return from < n ? at + m * step[n - 1] : 0;
 }
 
-enum { FOLD_BLOCK = 1024, FOLD_PIECE = 65536, FOLD_NARROW = 32, FOLD_WIDE = 128 };
+enum {
+  FOLD_BLOCK = 1024,
+  FOLD_PIECE = 65536,
+  FOLD_NARROW = 32,
+  FOLD_WIDE = 128,
+  FOLD_SHORT = 1024
+};
 
 /* How the work is cut. A task is one output (row walk) or a block of neighbouring ones (column
  * walk); it is cut into `pieces` along the reduced elements where tasks alone would be few. */
@@ -134,9 +141,32 @@ static inline void fold_narrow(const fold_kern *k, int64_t rows, int64_t n, cons
     k->col(rows - whole * times, n, n, 1, x + whole * width * esize, NULL, acc);
 }
 
+/* Outputs [begin, end) of a row walk that is not cut into pieces. */
+static inline void fold_rows(const fold_job *j, int64_t begin, int64_t end) {
+  const fold_plan *p = j->p;
+  for (int64_t n; begin < end; begin += n) {
+    int64_t run = begin / p->ksize[0], at = begin % p->ksize[0];
+    n = pg_min64(end - begin, p->ksize[0] - at);
+    at = fold_offset(run, 1, p->nk, p->ksize, p->kx) + at * p->kx[0];
+    for (int64_t i = begin; i < begin + n; i++, at += p->kx[0]) {
+      fold_acc acc = j->k->start;
+      const double *shift = j->shift ? j->shift + i : NULL;
+      for (int64_t q = 0; q < j->outer; q++) {
+        int64_t o = at + (q ? fold_offset(q, 1, p->nr, p->rsize, p->rx) : 0);
+        j->k->row(p->rsize[0], p->rx[0], p->x + o * p->esize, shift, &acc);
+      }
+      j->acc[i] = acc;
+    }
+  }
+}
+
 static inline void fold_units(void *arg, int64_t begin, int64_t end) {
   const fold_job *j = arg;
   const fold_plan *p = j->p;
+  if (!j->by_col && j->pieces == 1) {
+    fold_rows(j, begin, end);
+    return;
+  }
   for (int64_t u = begin; u < end; u++) {
     int64_t task = u / j->pieces, piece = u % j->pieces;
     int64_t first, n; /* outputs of this task */
@@ -217,7 +247,8 @@ static inline pg_status fold_run(pg_ctx *ctx, const fold_plan *p, const fold_ker
 
 /* The kernels of one fold. T: element; L: lane, in which neighbours are joined by LOP; A: field F
  * of fold_acc, joined by AOP; MAP(v, k): element as a lane, k its shift if SHIFTED. A row is folded
- * into 64 lanes (8 if it is short), eight elements as a tree at a time, and the lanes in halves. */
+ * into 64 lanes (32 or 8 if it is short), eight elements as a tree at a time, and the lanes in
+ * halves. */
 #define FOLD_MAP8(MAP, LOP, x, at, s, k)                                  \
   LOP(LOP(LOP(MAP((x)[at], k), MAP((x)[(at) + (s)], k)),                  \
           LOP(MAP((x)[(at) + 2 * (s)], k), MAP((x)[(at) + 3 * (s)], k))), \
@@ -231,6 +262,19 @@ static inline pg_status fold_run(pg_ctx *ctx, const fold_plan *p, const fold_ker
     const L k = SHIFTED ? (L)*shift : (L)0;                                                        \
     A a = acc->F;                                                                                  \
     (void)k, (void)shift;                                                                          \
+    if (s == 1 && n >= 32 && n < FOLD_SHORT) {                                                     \
+      L t[32];                                                                                     \
+      int64_t i = 32;                                                                              \
+      for (int j = 0; j < 32; j++) t[j] = MAP(x[j], k);                                            \
+      for (; i + 32 <= n; i += 32)                                                                 \
+        for (int j = 0; j < 32; j++) t[j] = LOP(t[j], MAP(x[i + j], k));                           \
+      LANES_HALF(t, 16, LOP);                                                                      \
+      LANES_HALF(t, 8, LOP);                                                                       \
+      LANES_FOLD8(t, LOP);                                                                         \
+      a = AOP(a, (A)t[0]);                                                                         \
+      x += i;                                                                                      \
+      n -= i;                                                                                      \
+    }                                                                                              \
     while (s == 1 && n >= LANES) {                                                                 \
       L t[LANES];                                                                                  \
       int64_t i, m = n < 65536 ? n : 65536;                                                        \
@@ -261,7 +305,7 @@ static inline pg_status fold_run(pg_ctx *ctx, const fold_plan *p, const fold_ker
     const T *restrict x = px;                                                                      \
     for (; rows >= 8; rows -= 8, x += 8 * rs) {                                                    \
       if (s == 1) {                                                                                \
-        for (int64_t i = 0; i < n; i++) {                                                          \
+        PG_IVDEP for (int64_t i = 0; i < n; i++) {                                                 \
           const L k = SHIFTED ? (L)shift[i] : (L)0;                                                \
           (void)k;                                                                                 \
           acc[i].F = AOP(acc[i].F, (A)FOLD_MAP8(MAP, LOP, x, i, rs, k));                           \
