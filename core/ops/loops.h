@@ -21,7 +21,13 @@
 
 static inline const void *pg__gather(void *buf, const char *from, int64_t step, int64_t n,
                                      size_t size) {
-  char *to = buf;
+  char *restrict to = buf;
+  if (step == 0) { /* a number beside a tensor */
+    char one[8];
+    memcpy(one, from, size);
+    for (int64_t i = 0; i < n; i++) memcpy(to + (size_t)i * size, one, size);
+    return buf;
+  }
   for (int64_t i = 0; i < n; i++) memcpy(to + (size_t)i * size, from + i * step, size);
   return buf;
 }

@@ -33,9 +33,11 @@ static pg_status backward_reshape(pg_call *c) {
   return pg_do(c->ctx, &c->gin[0], "view", "tl", c->gout[0], (int)c->meta[0].nd, c->meta[0].shape);
 }
 
-/* Copies v to shape with a -1 replaced, so that count elements result. */
-static pg_status fill_in(pg_call *c, int n, const int64_t *v, int64_t count, pg_str whole,
+/* Copies v to shape with a -1 replaced, so that as many elements result as the nd sizes of `whole`
+ * make. */
+static pg_status fill_in(pg_call *c, int n, const int64_t *v, int nd, const int64_t *whole,
                          int64_t *shape) {
+  int64_t count = pg_numel_of(nd, whole);
   int open = -1;
   if (n > PG_MAX_DIMS) return pg_fail(c->ctx, PG_ESHAPE, "at most %d dims, got %d", PG_MAX_DIMS, n);
   int64_t known = 1;
@@ -54,21 +56,21 @@ static pg_status fill_in(pg_call *c, int n, const int64_t *v, int64_t count, pg_
     fits = fits && known == count;
   }
   if (fits) return PG_OK;
-  return pg_fail(c->ctx, PG_ESHAPE, "%s with %lld elements cannot become %s", whole.s,
-                 (long long)count, pg_shape_str_of(n, v).s);
+  return pg_fail(c->ctx, PG_ESHAPE, "%s with %lld elements cannot become %s",
+                 pg_shape_str_of(nd, whole).s, (long long)count, pg_shape_str_of(n, v).s);
 }
 
 static pg_status infer_view(pg_call *c) {
   const pg_tensor *x = c->in[0];
   int64_t shape[PG_MAX_DIMS];
-  PG_TRY(fill_in(c, c->arg[0].n, c->arg[0].v, pg_numel(x), pg_shape_str(x), shape));
+  PG_TRY(fill_in(c, c->arg[0].n, c->arg[0].v, x->nd, x->shape, shape));
   return out_reshaped(c, c->arg[0].n, shape);
 }
 
 static pg_status infer_view_as(pg_call *c) {
   const pg_tensor *x = c->in[0], *other = c->in[1];
   int64_t shape[PG_MAX_DIMS];
-  PG_TRY(fill_in(c, other->nd, other->shape, pg_numel(x), pg_shape_str(x), shape));
+  PG_TRY(fill_in(c, other->nd, other->shape, x->nd, x->shape, shape));
   return out_reshaped(c, other->nd, shape);
 }
 
@@ -93,7 +95,7 @@ static pg_status infer_unflatten(pg_call *c) {
   PG_TRY(want_a_dim(c));
   PG_TRY(pg_arg_dim(c, 0, x->nd, &dim));
   int64_t shape[PG_MAX_DIMS], part[PG_MAX_DIMS];
-  PG_TRY(fill_in(c, n, c->arg[1].v, x->shape[dim], pg_shape_str_of(1, &x->shape[dim]), part));
+  PG_TRY(fill_in(c, n, c->arg[1].v, 1, &x->shape[dim], part));
   if (x->nd - 1 + n > PG_MAX_DIMS)
     return pg_fail(c->ctx, PG_ESHAPE, "at most %d dims, got %d", PG_MAX_DIMS, x->nd - 1 + n);
   for (int i = 0; i < dim; i++) shape[nd++] = x->shape[i];

@@ -5,14 +5,19 @@
 #include "optim/optim.h"
 #include "pgl.h"
 
+static const char optim_tag = 0;
+
 typedef struct optim_box {
+  const void *tag;
   pg_optim *o;
   const pg_rule *rule;
 } optim_box;
 
 static optim_box *check_box(lua_State *L) {
-  optim_box *b = luaL_checkudata(L, 1, "perigee.optim");
-  if (!b->o) luaL_error(L, "the optimizer was not built");
+  optim_box *b = lua_touserdata(L, 1);
+  if (!b || lua_rawlen(L, 1) != sizeof *b || b->tag != &optim_tag)
+    luaL_error(L, "expected an optimizer, got %s", luaL_typename(L, 1));
+  else if (!b->o) luaL_error(L, "the optimizer was not built");
   return b;
 }
 
@@ -30,7 +35,7 @@ static int l_optim_new(lua_State *L) {
   const pg_rule *rule = pg_rule_find(ctx, name);
   if (!rule) return luaL_error(L, "there is no optimizer '%s'", name);
   optim_box *b = lua_newuserdatauv(L, sizeof *b, 0);
-  *b = (optim_box){.rule = rule};
+  *b = (optim_box){.tag = &optim_tag, .rule = rule};
   luaL_setmetatable(L, "perigee.optim");
   pgl_check(L, pg_optim_new(ctx, rule, &b->o));
   return 1;

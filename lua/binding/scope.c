@@ -2,7 +2,10 @@
  * spec/binding/scope_spec.lua. */
 #include "pgl.h"
 
+static const char scope_tag = 0;
+
 struct pgl_scope {
+  const void *tag;
   pgl_state *state;
   pgl_scope *parent;
   pgl_box *boxes;
@@ -59,7 +62,12 @@ static void leave(pgl_scope *s, bool release) {
   }
 }
 
-static pgl_scope *check_scope(lua_State *L) { return luaL_checkudata(L, 1, "perigee.scope"); }
+static pgl_scope *check_scope(lua_State *L) {
+  pgl_scope *s = lua_touserdata(L, 1);
+  if (!s || lua_rawlen(L, 1) != sizeof *s || s->tag != &scope_tag)
+    luaL_error(L, "expected a scope, got %s", luaL_typename(L, 1));
+  return s;
+}
 
 static int scope_close(lua_State *L) {
   leave(check_scope(L), true);
@@ -82,11 +90,13 @@ static int scope_keep(lua_State *L) {
   return lua_gettop(L) - 1;
 }
 
+/* scope() -> a to-be-closed object. Upvalues: state, its metatable. */
 static int l_scope(lua_State *L) {
-  pgl_state *st = pgl_state_of(L);
+  pgl_state *st = lua_touserdata(L, lua_upvalueindex(1));
   pgl_scope *s = lua_newuserdatauv(L, sizeof *s, 0);
-  *s = (pgl_scope){.state = st, .parent = st->scope, .open = true};
-  luaL_setmetatable(L, "perigee.scope");
+  *s = (pgl_scope){.tag = &scope_tag, .state = st, .parent = st->scope, .open = true};
+  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_setmetatable(L, -2);
   st->scope = s;
   return 1;
 }
@@ -147,8 +157,11 @@ void pgl_open_scope(lua_State *L) {
   set_function(L, "__close", mode_close);
   set_function(L, "__gc", mode_close);
   lua_pop(L, 1);
-  static const luaL_Reg functions[] = {{"scope", l_scope},
-                                       {"no_grad", l_no_grad},
+  lua_pushlightuserdata(L, pgl_state_of(L));
+  luaL_getmetatable(L, "perigee.scope");
+  lua_pushcclosure(L, l_scope, 2);
+  lua_setfield(L, -2, "scope");
+  static const luaL_Reg functions[] = {{"no_grad", l_no_grad},
                                        {"enable_grad", l_enable_grad},
                                        {"is_grad_enabled", l_is_grad_enabled},
                                        {NULL, NULL}};
