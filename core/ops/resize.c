@@ -7,7 +7,8 @@
 #include "base/par.h"
 #include "ops/composed.h"
 
-enum { NEAREST, NEAREST_EXACT, LINEAR, CUBIC }; /* rules along an axis */
+/* Rules along an axis; the last two widen their filter where pixels become fewer. */
+enum { NEAREST, NEAREST_EXACT, LINEAR, CUBIC, LINEAR_SMOOTH, CUBIC_SMOOTH };
 enum { TAPS = 4 };
 
 /* --- taps ---------------------------------------------------------------------------------------
@@ -43,7 +44,51 @@ POSITION(f64, double, floor)
 
 static int64_t clamp(int64_t i, int64_t n) { return i < 0 ? 0 : i < n ? i : n - 1; }
 
+static double triangle(double t) { return t < 1 ? 1 - t : 0; }
+/* Catmull and Rom's cubic, which the smooth rule has. */
+static double bump(double t) {
+  if (t < 1) return (1.5 * t - 2.5) * t * t + 1;
+  return t < 2 ? ((-0.5 * t + 2.5) * t - 4) * t + 2 : 0;
+}
+
+/* Half the width of the smooth rules' filter, in pixels of the input. */
+static double reach(const axis_map *m, int rule, bool align, double given) {
+  double half = rule == CUBIC_SMOOTH ? 2 : 1, scale = given > 0 ? 1 / given : 0;
+  if (align) scale = m->out > 1 ? (double)(m->in - 1) / (double)(m->out - 1) : 0;
+  else if (given <= 0) scale = (double)m->in / (double)m->out;
+  return scale > 1 ? half * scale : half;
+}
+
+/* Weights over the pixels within reach of every output, whose sum is 1. Computed in float for
+ * float32, as PyTorch does. */
+#define SMOOTH(S, T)                                                                      \
+  static void fill_smooth_##S(axis_map *m, int rule, bool align, double given) {          \
+    T scale = given > 0 ? (T)(1 / given) : (T)m->in / (T)m->out;                          \
+    if (align) scale = m->out > 1 ? (T)(m->in - 1) / (T)(m->out - 1) : 0;                 \
+    const T half = rule == CUBIC_SMOOTH ? 2 : 1, wide = scale > 1 ? scale : 1;            \
+    for (int64_t o = 0; o < m->out; o++) {                                                \
+      const T center = scale * ((T)o + (T)0.5);                                           \
+      const int64_t first = pg_max64((int64_t)(center - half * wide + (T)0.5), 0);        \
+      const int64_t past = pg_min64((int64_t)(center + half * wide + (T)0.5), m->in);     \
+      int64_t *index = m->index + o * m->taps;                                            \
+      double *w = m->weight + o * m->taps, sum = 0;                                       \
+      for (int k = 0; k < m->taps; k++) {                                                 \
+        const double t = fabs((double)((T)(k + first) - center + (T)0.5) / (double)wide); \
+        index[k] = clamp(first + k, m->in);                                               \
+        w[k] = first + k >= past ? 0 : rule == CUBIC_SMOOTH ? bump(t) : triangle(t);      \
+        sum += w[k];                                                                      \
+      }                                                                                   \
+      for (int k = 0; k < m->taps && sum != 0; k++) w[k] /= sum;                          \
+    }                                                                                     \
+  }
+SMOOTH(f32, float)
+SMOOTH(f64, double)
+
 static void fill_map(axis_map *m, int rule, bool align, double given, bool f64) {
+  if (rule >= LINEAR_SMOOTH) {
+    (f64 ? fill_smooth_f64 : fill_smooth_f32)(m, rule, align, given);
+    return;
+  }
   for (int64_t o = 0; o < m->out; o++) {
     double at = f64 ? position_f64(rule, align, o, m->in, m->out, given)
                     : position_f32(rule, align, o, m->in, m->out, given);
@@ -98,6 +143,14 @@ typedef struct axis_job {
         for (int64_t i = 0; i < inner; i++) y[i] = p * a[i] + q * b[i];                        \
         continue;                                                                              \
       }                                                                                        \
+      if (m->taps != TAPS) {                                                                   \
+        for (int64_t i = 0; i < inner; i++) y[i] = p * a[i] + q * b[i];                        \
+        for (int k = 2; k < m->taps; k++) {                                                    \
+          const T *restrict e = x + index[k] * inner, v = w[k];                                \
+          for (int64_t i = 0; i < inner; i++) y[i] += v * e[i];                                \
+        }                                                                                      \
+        continue;                                                                              \
+      }                                                                                        \
       const T *restrict c = x + index[2] * inner, r = w[2];                                    \
       const T *restrict d = x + index[3] * inner, s = w[3];                                    \
       for (int64_t i = 0; i < inner; i++) y[i] = p * a[i] + q * b[i] + r * c[i] + s * d[i];    \
@@ -117,6 +170,12 @@ typedef struct axis_job {
       else if (m->taps == 2)                                                                   \
         for (int64_t o = 0; o < m->out; o++)                                                   \
           y[o] = w[2 * o] * x[at[2 * o]] + w[2 * o + 1] * x[at[2 * o + 1]];                    \
+      else if (m->taps != TAPS)                                                                \
+        for (int64_t o = 0; o < m->out; o++) {                                                 \
+          T sum = 0;                                                                           \
+          for (int64_t k = o * m->taps; k < (o + 1) * m->taps; k++) sum += w[k] * x[at[k]];    \
+          y[o] = sum;                                                                          \
+        }                                                                                      \
       else                                                                                     \
         for (int64_t o = 0; o < m->out; o++)                                                   \
           y[o] = w[4 * o] * x[at[4 * o]] + w[4 * o + 1] * x[at[4 * o + 1]] +                   \
@@ -190,6 +249,8 @@ static pg_status run_axis(pg_call *c, bool transposed) {
   axis_map m = {.taps = rule == CUBIC ? TAPS : rule == LINEAR ? 2 : 1};
   m.in = transposed ? y->shape[dim] : x->shape[dim];
   m.out = transposed ? x->shape[dim] : y->shape[dim];
+  if (rule >= LINEAR_SMOOTH)
+    m.taps = 2 * (int)ceil(reach(&m, rule, c->arg[ALIGN].i != 0, c->arg[SCALE].f)) + 1;
   axis_job j = {.m = &m, .outer = 1, .inner = 1, .x = pg_data(x), .y = pg_data(y)};
   bool after = false;
   for (int i = 0; i < x->nd; i++) {
@@ -235,7 +296,7 @@ static pg_status backward_axis_grad(pg_call *c) { return opposite(c, "resize_axi
 /* --- interpolate --------------------------------------------------------------------------------
  */
 
-enum { TO, FACTOR, MODE, CORNERS, RECOMPUTE, FACTOR_1 }; /* arguments */
+enum { TO, FACTOR, MODE, CORNERS, RECOMPUTE, ANTIALIAS, FACTOR_1 }; /* arguments */
 enum { M_NEAREST, M_LINEAR, M_BILINEAR, M_BICUBIC, M_TRILINEAR, M_AREA, M_EXACT };
 
 /* The factor given for spatial dim i, or 0. */
@@ -284,6 +345,9 @@ static pg_status infer_interpolate(pg_call *c) {
                    mode == M_NEAREST ? "nearest"
                    : mode == M_AREA  ? "area"
                                      : "nearest-exact");
+  if (c->arg[ANTIALIAS].i && mode != M_BILINEAR && mode != M_BICUBIC)
+    return pg_fail(c->ctx, PG_EARG,
+                   "argument 'antialias': only modes bilinear and bicubic have it");
   for (int i = 2; i < x->nd; i++)
     if (!x->shape[i])
       return pg_fail(c->ctx, PG_ESHAPE, "argument 'input': images %s have no pixels",
@@ -304,11 +368,13 @@ static pg_status forward_interpolate(pg_call *c) {
   static const int rules[] = {NEAREST, LINEAR, LINEAR, CUBIC, LINEAR, NEAREST, NEAREST_EXACT};
   bool recompute = c->arg[RECOMPUTE].set && c->arg[RECOMPUTE].i;
   bool align = c->arg[CORNERS].set && c->arg[CORNERS].i;
+  int rule = rules[mode];
+  if (c->arg[ANTIALIAS].i) rule = rule == CUBIC ? CUBIC_SMOOTH : LINEAR_SMOOTH;
   for (int dim = x->nd - 1; dim >= 2 && x; dim--) {
     double f = recompute ? 0 : factor(c, dim - 2);
     if (x->shape[dim] == size[dim - 2] && (f == 0 || f == 1 || align)) continue;
-    x = PG_STEP(&k, "resize_axis", "tiiibf", x, (int64_t)dim, size[dim - 2], (int64_t)rules[mode],
-                align, f);
+    x = PG_STEP(&k, "resize_axis", "tiiibf", x, (int64_t)dim, size[dim - 2], (int64_t)rule, align,
+                f);
   }
   if (x == c->in[0]) x = PG_STEP(&k, "clone", "t", x);
   return pg_chain_result(&k, x, &c->out[0]);
@@ -317,22 +383,23 @@ static pg_status forward_interpolate(pg_call *c) {
 /* --- the table ----------------------------------------------------------------------------------
  */
 
-#define RULES "nearest|nearest-exact|linear|cubic"
+#define RULES "nearest|nearest-exact|linear|cubic|linear-smooth|cubic-smooth"
 #define AXIS_ARGS                                                                 \
   PG_REQ("dim", PG_INT), PG_REQ("size", PG_INT), PG_WORD("rule", NEAREST, RULES), \
       PG_DEF("align_corners", PG_FLAG, 0), PG_DEF("scale", PG_FLOAT, 0)
 
 const pg_op PG_AT(pg_ops_resize)[] = {
-    PG_COMPOSED_OP("interpolate",
-                   "Images N x C x (D x H x) W brought to size, or to scale_factor times their own "
-                   "(a number, or one for each dim).",
-                   PG_NN, infer_interpolate, forward_interpolate, PG_T("input"),
-                   PG_OPT("size", PG_INTS), PG_OPT("scale_factor", PG_FLOAT),
-                   PG_WORD("mode", M_NEAREST,
-                           "nearest|linear|bilinear|bicubic|trilinear|area|nearest-exact"),
-                   PG_OPT("align_corners", PG_FLAG), PG_OPT("recompute_scale_factor", PG_FLAG),
-                   PG_OPT("scale_factor_1", PG_FLOAT), PG_OPT("scale_factor_2", PG_FLOAT),
-                   PG_OPT("scale_factor_3", PG_FLOAT)),
+    PG_COMPOSED_OP(
+        "interpolate",
+        "Images N x C x (D x H x) W brought to size, or to scale_factor times their own "
+        "(a number, or one for each dim); antialias widens the filter where pixels become "
+        "fewer.",
+        PG_NN, infer_interpolate, forward_interpolate, PG_T("input"), PG_OPT("size", PG_INTS),
+        PG_OPT("scale_factor", PG_FLOAT),
+        PG_WORD("mode", M_NEAREST, "nearest|linear|bilinear|bicubic|trilinear|area|nearest-exact"),
+        PG_OPT("align_corners", PG_FLAG), PG_OPT("recompute_scale_factor", PG_FLAG),
+        PG_DEF("antialias", PG_FLAG, 0), PG_OPT("scale_factor_1", PG_FLOAT),
+        PG_OPT("scale_factor_2", PG_FLOAT), PG_OPT("scale_factor_3", PG_FLOAT)),
     {"resize_axis",
      "One dim of input (numbered from 0) brought to size.",
      {PG_T("input"), AXIS_ARGS},
