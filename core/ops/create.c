@@ -503,7 +503,7 @@ const pg_op PG_AT(pg_ops_create)[] = {
      {forward_normal},
      NULL},
     {"randint",
-     "Integers low..high, both included, each as likely.",
+     "Integers low..high, both included, each as likely; randint(high, size) counts from 1.",
      {PG_REQ("low", PG_INT), PG_REQ("high", PG_INT), SIZE, DTYPE},
      PG_NODIFF | PG_RANDOM,
      0,

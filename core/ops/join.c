@@ -620,7 +620,7 @@ static pg_status backward_pad_backward(pg_call *c) {
 #define PAD_MODES "constant|reflect|replicate|circular"
 
 const pg_op PG_AT(pg_ops_join)[] = {
-    {"cat|concat",
+    {"cat|concat|concatenate",
      "The tensors one after another along dim.",
      {{"tensors", PG_TENSORS, 0, 0, NULL}, PG_DEF("dim", PG_DIM, 1)},
      0,

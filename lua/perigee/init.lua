@@ -39,6 +39,7 @@ for _, info in ipairs(core.op_info()) do
   if not (info.hidden or info.linalg or info.init) then
     for _, name in ipairs(info.names) do
       if not info.inplace_only then M[name] = core.ops[name] end
+      if info.inplace then M[name .. "_"] = core.ops[name .. "_"] end
     end
   end
 end

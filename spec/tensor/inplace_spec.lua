@@ -3,6 +3,7 @@
 
 local H = require "spec.helper"
 local core = require "perigee.core"
+local pg = require "perigee"
 local ops = core.ops
 
 describe("in place", function()
@@ -32,5 +33,13 @@ describe("in place", function()
     H.same(ops.zeros(2, 2, 2):fill_diagonal_(1), {{{1, 0}, {0, 0}}, {{0, 0}, {0, 1}}})
     H.raises(function() ops.zeros(3):fill_diagonal_(1) end, "expected at least 2 dims, got 1")
     H.raises(function() ops.zeros(2, 2, 3):fill_diagonal_(1) end, "equal sizes, got %[2 x 2 x 3%]")
+  end)
+end)
+
+describe("in-place functions", function()
+  it("exist beside the methods", function()
+    local x = ops.ones(2)
+    assert.is_true(rawequal(x, pg.exp_(pg.mul_(x, 0))))
+    H.same(x, {1, 1})
   end)
 end)

@@ -4,7 +4,7 @@
 local define = require "perigee.tensor.define"
 
 for _, family in ipairs {"make", "index", "pieces", "join", "shape", "statistics", "product",
-                         "compare", "linalg", "inplace", "functional",
+                         "compare", "linalg", "place", "arithmetic", "inplace", "functional",
                          "overload"} do
   require("perigee.tensor." .. family)
 end

@@ -13,7 +13,7 @@ local function publish(name, f)
 end
 
 for _, name in ipairs {"cumsum", "cumprod", "tril", "triu", "addmm", "baddbmm", "addmv", "addr",
-                       "addbmm", "renorm"} do
+                       "addbmm", "renorm", "put", "index_reduce", "ldexp", "mvlgamma"} do
   local pure = ops[name]
   publish(name .. "_", function(x, ...)
     return blame.call("", function(...) return ops.copy_(x, pure(x, ...)) end, ...)

@@ -1,7 +1,7 @@
---- Functions that PyTorch overloads by the kind of an argument: max and min of two tensors, and
--- index_put with a list of indices. Elsewhere they are the ops of the same name.
--- Relies on perigee.core, blame, tensor/define,
--- util. Spec: spec/tensor/overload_spec.lua.
+--- Functions that PyTorch overloads by the kind of an argument: max and min of two tensors,
+-- index_put with a list of indices, polygamma(n, x), randint from 1. Elsewhere they are the ops of
+-- the same name.
+-- Relies on perigee.core, blame, tensor/define, util. Spec: spec/tensor/overload_spec.lua.
 
 local blame = require "perigee.blame"
 local core = require "perigee.core"
@@ -49,3 +49,24 @@ end
 
 put "index_put"
 put "index_put_"
+
+--- polygamma(n, x) as PyTorch's function has it, and polygamma(x, n) as its method.
+local polygamma = ops.polygamma
+overload("polygamma", function(first, second, ...)
+  if core.is_tensor(second) then first, second = second, first end
+  return blame.call("", polygamma, first, second, ...)
+end)
+
+--- randint(high, size) and randint_like(x, high) count from 1.
+local function is_size(value) return type(value) == "table" and #value > 0 end
+local randint, randint_like = ops.randint, ops.randint_like
+define.functions.randint = function(low, high, ...)
+  if is_size(high) then return blame.call("", randint, 1, low, high, ...) end
+  return blame.call("", randint, low, high, ...)
+end
+define.functions.randint_like = function(x, low, high, ...)
+  if math.type(low) and not math.type(high) then
+    return blame.call("", randint_like, x, 1, low, high, ...)
+  end
+  return blame.call("", randint_like, x, low, high, ...)
+end
