@@ -1,104 +1,111 @@
-/* Products with a packed matrix: register tiles of ROWS x (VECTORS vectors) sums; the panels of b
- * lie in the order in which they are read. Relies on kernels/pack.h. Spec: spec/ops/rnn_spec.lua.
- */
+/* Matrix products from register tiles of ROWS x (VECTORS vectors) sums, in float32 and float64.
+ * Relies on kernels/pack.h; the code for one dtype is kernels/tiles.h. Spec:
+ * spec/kernels/pack_spec.lua, spec/ops/rnn_spec.lua. */
 #include "kernels/pack.h"
 
 #include <string.h>
-
-/* Bytes of a vector register, and the largest tile whose sums and one row of b fit in registers. */
 #if defined(__AVX512F__)
-enum { WIDTH = 64, ROWS = 16, VECTORS = 1 };
-#elif defined(__AVX2__)
-enum { WIDTH = 32, ROWS = 6, VECTORS = 2 };
-#else
-enum { WIDTH = 16, ROWS = 6, VECTORS = 2 };
+#include <immintrin.h>
 #endif
+
+/* Bytes of a vector register, the largest tile whose sums and one row of b fit in registers, and
+ * the vectors of a packed panel, the rows of a staged piece of a (whole vectors). At AVX-512 a row
+ * of b of two vectors keeps the loads below two for every three multiply-adds. */
+#if defined(__AVX512F__)
+enum { WIDTH = 64, ROWS = 14, VECTORS = 2, PACKED_VECTORS = 1, STAGE = 16 };
+#elif defined(__AVX2__)
+enum { WIDTH = 32, ROWS = 6, VECTORS = 2, PACKED_VECTORS = 2, STAGE = 8 };
+#else
+enum { WIDTH = 16, ROWS = 6, VECTORS = 2, PACKED_VECTORS = 2, STAGE = 8 };
+#endif
+
+/* Whether the tiles are as fast as the library, which chooses its kernels by the processor and not
+ * by our level. */
+#if defined(__AVX2__) || !(defined(__x86_64__) || defined(__i386__))
+enum { WORTH = 1 };
+#else
+enum { WORTH = 0 };
+#endif
+
+#ifndef PACK_M
+#define PACK_M 256
+#define PACK_B 262144
+#endif
+enum { SIMPLE, DIRECT, PACKED, DOTS, SUMS }; /* pgk_product.way */
+enum {
+  AHEAD = 32,        /* products long enough to fetch c meanwhile */
+  DEPTH = 1024,      /* bytes of a row of a tile that are summed before the next */
+  GROUP = 512,       /* columns of an item: with DEPTH rows they fit in the second cache */
+  PACKED_ROWS = 4,   /* below, transposing b costs more than dot products */
+  SMALL = 1 << 12,   /* elements of a packed b that lie on the stack */
+  ROUND = 1 << 20,   /* elements of a packed b that lie in scratch */
+  ALONE = 1 << 18,   /* multiply-adds below which no second thread is woken */
+  PORTION = 1 << 22, /* multiply-adds of an item */
+  TILES = 4,         /* of a transposed left operand that are staged together */
+  FEW = 8,           /* items that even small products are cut into */
+  MOST = 64          /* items that a product is cut into */
+};
+
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t parts_of(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
+static inline int64_t whole(int64_t n, int64_t unit) { return parts_of(n, unit) * unit; }
 
 /* Code for constant trip counts, so that the sums stay in registers. */
 #define EACH_ROW    _Pragma("GCC unroll 16") for (int i = 0; i < rows; i++)
-#define EACH_VECTOR _Pragma("GCC unroll 2") for (int v = 0; v < VECTORS; v++)
+#define EACH_VECTOR _Pragma("GCC unroll 2") for (int v = 0; v < vectors; v++)
+#define EACH_LANE   _Pragma("GCC unroll 16") for (int i = 0; i < LANES; i++)
 
-#define PACK(T, S)                                                                             \
-  typedef T vec_##S __attribute__((vector_size(WIDTH)));                                       \
-  typedef T loose_##S __attribute__((vector_size(WIDTH), aligned(sizeof(T)), may_alias));      \
-  enum { LANES_##S = WIDTH / sizeof(T), COLUMNS_##S = VECTORS * LANES_##S };                   \
-                                                                                               \
-  int64_t PG_AT(pgk_panel_##S)(void) { return COLUMNS_##S; }                                   \
-                                                                                               \
-  void PG_AT(pgk_pack_##S)(bool flip, int64_t k, int64_t n, const T *b, int64_t ldb,           \
-                           int64_t begin, int64_t end, T *to) {                                \
-    to += begin * COLUMNS_##S * k;                                                             \
-    for (int64_t panel = begin; panel < end; panel++, to += COLUMNS_##S * k) {                 \
-      int64_t j = panel * COLUMNS_##S, w = n - j < COLUMNS_##S ? n - j : COLUMNS_##S;          \
-      if (w < COLUMNS_##S) memset(to, 0, sizeof(T) * (size_t)(COLUMNS_##S * k));               \
-      if (flip) {                                                                              \
-        for (int64_t p = 0; p < k; p++)                                                        \
-          for (int64_t q = 0; q < w; q++) to[p * COLUMNS_##S + q] = b[(j + q) * ldb + p];      \
-        continue;                                                                              \
-      }                                                                                        \
-      for (int64_t p = 0; p < k; p++)                                                          \
-        memcpy(to + p * COLUMNS_##S, b + p * ldb + j, sizeof(T) * (size_t)w);                  \
-    }                                                                                          \
-  }                                                                                            \
-                                                                                               \
-  /* One tile of `rows` rows, a constant where this is inlined; w columns of it are written.   \
-   * Element p of row i of the operand is a[i * row + p * step]. */                            \
-  static inline __attribute__((always_inline)) void tile_##S(                                  \
-      const int rows, int64_t w, int64_t k, const T *a, int64_t row, int64_t step, const T *b, \
-      bool add, T *c, int64_t ldc) {                                                           \
-    vec_##S sum[ROWS][VECTORS];                                                                \
-    EACH_ROW                                                                                   \
-    EACH_VECTOR sum[i][v] = (vec_##S){0};                                                      \
-    for (int64_t p = 0; p < k; p++, a += step, b += COLUMNS_##S) {                             \
-      vec_##S x[VECTORS];                                                                      \
-      EACH_VECTOR                                                                              \
-      x[v] = *(const vec_##S *)(b + v * LANES_##S);                                            \
-      EACH_ROW                                                                                 \
-      EACH_VECTOR                                                                              \
-      sum[i][v] += a[i * row] * x[v];                                                          \
-    }                                                                                          \
-    if (w == COLUMNS_##S) {                                                                    \
-      EACH_ROW                                                                                 \
-      EACH_VECTOR {                                                                            \
-        loose_##S *to = (loose_##S *)(c + i * ldc + v * LANES_##S);                            \
-        if (add) sum[i][v] += *to;                                                             \
-        *to = sum[i][v];                                                                       \
-      }                                                                                        \
-      return;                                                                                  \
-    }                                                                                          \
-    T all[ROWS * COLUMNS_##S];                                                                 \
-    EACH_ROW                                                                                   \
-    EACH_VECTOR                                                                                \
-    *(loose_##S *)(all + i * COLUMNS_##S + v * LANES_##S) = sum[i][v];                         \
-    for (int i = 0; i < rows; i++)                                                             \
-      for (int64_t q = 0; q < w; q++) {                                                        \
-        T x = all[i * COLUMNS_##S + q];                                                        \
-        c[i * ldc + q] = add ? c[i * ldc + q] + x : x;                                         \
-      }                                                                                        \
-  }                                                                                            \
-                                                                                               \
-  /* A panel of b under all rows of the operand. */                                            \
-  static inline __attribute__((always_inline)) void rows_##S(                                  \
-      int64_t m, int64_t w, int64_t k, const T *a, const int64_t row, const int64_t step,      \
-      const T *b, bool add, T *c, int64_t ldc) {                                               \
-    int64_t i = 0;                                                                             \
-    for (; i + ROWS <= m; i += ROWS)                                                           \
-      tile_##S(ROWS, w, k, a + i * row, row, step, b, add, c + i * ldc, ldc);                  \
-    for (; ROWS > 8 && i + 8 <= m; i += 8)                                                     \
-      tile_##S(ROWS > 8 ? 8 : 1, w, k, a + i * row, row, step, b, add, c + i * ldc, ldc);      \
-    for (; i + 4 <= m; i += 4)                                                                 \
-      tile_##S(4, w, k, a + i * row, row, step, b, add, c + i * ldc, ldc);                     \
-    for (; i < m; i++) tile_##S(1, w, k, a + i * row, row, step, b, add, c + i * ldc, ldc);    \
-  }                                                                                            \
-                                                                                               \
-  void PG_AT(pgk_packed_gemm_##S)(bool turn, int64_t m, int64_t n, int64_t k, const T *a,      \
-                                  int64_t lda, const T *b, int64_t depth, bool add, T *c,      \
-                                  int64_t ldc) {                                               \
-    for (int64_t j = 0; j < n; j += COLUMNS_##S, b += COLUMNS_##S * depth) {                   \
-      int64_t w = n - j < COLUMNS_##S ? n - j : COLUMNS_##S;                                   \
-      if (turn) rows_##S(m, w, k, a, 1, lda, b, add, c + j, ldc);                              \
-      else rows_##S(m, w, k, a, lda, 1, b, add, c + j, ldc);                                   \
-    }                                                                                          \
-  }
-PACK(float, f32)
-PACK(double, f64)
+/* The lanes of the lower and the upper halves of two vectors, by turns. */
+#define LOW_2(a, b)  __builtin_shufflevector(a, b, 0, 2)
+#define HIGH_2(a, b) __builtin_shufflevector(a, b, 1, 3)
+#define LOW_4(a, b)  __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define HIGH_4(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#define LOW_8(a, b)  __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define HIGH_8(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#define LOW_16(a, b) \
+  __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define HIGH_16(a, b) \
+  __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+
+#if defined(__AVX512F__)
+#define LOW_F32  LOW_16
+#define HIGH_F32 HIGH_16
+#define LOW_F64  LOW_8
+#define HIGH_F64 HIGH_8
+#elif defined(__AVX2__)
+#define LOW_F32  LOW_8
+#define HIGH_F32 HIGH_8
+#define LOW_F64  LOW_4
+#define HIGH_F64 HIGH_4
+#else
+#define LOW_F32  LOW_4
+#define HIGH_F32 HIGH_4
+#define LOW_F64  LOW_2
+#define HIGH_F64 HIGH_2
+#endif
+
+#define T                     float
+#define AT(n)                 n##_f32
+#define LANES                 (WIDTH / 4)
+#define LOW                   LOW_F32
+#define HIGH                  HIGH_F32
+#define LOAD_MASKED(m, p)     (vec_f32) _mm512_maskz_loadu_ps((__mmask16)(m), p)
+#define STORE_MASKED(p, m, x) _mm512_mask_storeu_ps(p, (__mmask16)(m), (__m512)(x))
+#include "kernels/tiles.h"
+#undef T
+#undef AT
+#undef LANES
+#undef LOW
+#undef HIGH
+#undef LOAD_MASKED
+#undef STORE_MASKED
+
+#define T                     double
+#define AT(n)                 n##_f64
+#define LANES                 (WIDTH / 8)
+#define LOW                   LOW_F64
+#define HIGH                  HIGH_F64
+#define LOAD_MASKED(m, p)     (vec_f64) _mm512_maskz_loadu_pd((__mmask8)(m), p)
+#define STORE_MASKED(p, m, x) _mm512_mask_storeu_pd(p, (__mmask8)(m), (__m512d)(x))
+#include "kernels/tiles.h"

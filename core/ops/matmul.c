@@ -1,61 +1,102 @@
-/* Matrix products: matmul and its special forms, addmm, baddbmm, linear. Relies on kernels/blas.h;
- * transposed and strided operands go to the library as they lie. Spec: spec/ops/matmul_spec.lua. */
+/* Matrix products: matmul and its special forms, addmm, baddbmm, linear. Relies on ops/product.h;
+ * transposed and strided operands are multiplied as they lie. Spec: spec/ops/matmul_spec.lua. */
 #include <string.h>
 
 #include "autograd/op.h"
 #include "base/par.h"
-#include "kernels/blas.h"
+#include "ops/product.h"
 
-/* Many products c[i] = alpha op(a[i]) op(b[i]) + beta c[i] over batch dims with strides. */
+/* Many products c[i] = alpha op(a[i]) op(b[i]) + beta c[i] over batch dims with strides; each as
+ * `one` says, whose pointers are those of the first. */
 typedef struct job {
+  pg_ctx *ctx;
   pg_dtype dtype;
-  bool ta, tb;
-  int64_t m, n, k, lda, ldb, ldc;
   double alpha, beta;
-  const char *a, *b;
-  char *c;
+  pgk_product one;
   int nd; /* batch dims */
   int64_t shape[PG_MAX_DIMS], sa[PG_MAX_DIMS], sb[PG_MAX_DIMS], sc[PG_MAX_DIMS];
+  int64_t count, lanes;
 } job;
 
-static void integer_product(const job *j, const int64_t *a, const int64_t *b, int64_t *c) {
+static void integer_product(const job *j, const pgk_product *p) {
   uint64_t alpha = (uint64_t)(int64_t)j->alpha, beta = (uint64_t)(int64_t)j->beta;
-  int64_t ra = j->ta ? 1 : j->lda, ca = j->ta ? j->lda : 1;
-  int64_t rb = j->tb ? 1 : j->ldb, cb = j->tb ? j->ldb : 1;
-  for (int64_t i = 0; i < j->m; i++)
-    for (int64_t q = 0; q < j->n; q++) {
+  const int64_t *a = p->a, *b = p->b;
+  int64_t ra = p->ta ? 1 : p->lda, ca = p->ta ? p->lda : 1;
+  int64_t rb = p->tb ? 1 : p->ldb, cb = p->tb ? p->ldb : 1;
+  for (int64_t i = 0; i < p->m; i++)
+    for (int64_t q = 0; q < p->n; q++) {
       uint64_t sum = 0;
-      for (int64_t p = 0; p < j->k; p++)
-        sum += (uint64_t)a[i * ra + p * ca] * (uint64_t)b[p * rb + q * cb];
-      int64_t *at = c + i * j->ldc + q;
+      for (int64_t l = 0; l < p->k; l++)
+        sum += (uint64_t)a[i * ra + l * ca] * (uint64_t)b[l * rb + q * cb];
+      int64_t *at = (int64_t *)p->c + i * p->ldc + q;
       *at = (int64_t)(alpha * sum + (j->beta == 0 ? 0 : beta * (uint64_t)*at));
     }
 }
 
-static void one_product(const job *j, const void *a, const void *b, void *c) {
-  if (j->dtype == PG_F32)
-    pgk_gemm_f32(j->ta, j->tb, j->m, j->n, j->k, (float)j->alpha, a, j->lda, b, j->ldb,
-                 (float)j->beta, c, j->ldc);
-  else if (j->dtype == PG_F64)
-    pgk_gemm_f64(j->ta, j->tb, j->m, j->n, j->k, j->alpha, a, j->lda, b, j->ldb, j->beta, c,
-                 j->ldc);
-  else integer_product(j, a, b, c);
+/* Whether blocked products do it; then p is planned. */
+static bool plan(const job *j, pgk_product *p, bool split) {
+  p->bytes = 0;
+  if (j->dtype == PG_I64 || j->alpha != 1 || (j->beta != 0 && j->beta != 1)) return false;
+  p->add = j->beta == 1 && !p->bias;
+  return j->dtype == PG_F32 ? PG_AT(pgk_product_plan_f32)(p, split)
+                            : PG_AT(pgk_product_plan_f64)(p, split);
 }
 
-static void run_batches(void *arg, int64_t begin, int64_t end) {
-  const job *j = arg;
-  int64_t size = (int64_t)pg_dtype_size(j->dtype);
-  for (int64_t i = begin; i < end; i++) {
-    int64_t rest = i, oa = 0, ob = 0, oc = 0;
-    for (int d = j->nd - 1; d >= 0; d--) {
-      int64_t at = rest % j->shape[d];
-      rest /= j->shape[d];
-      oa += at * j->sa[d];
-      ob += at * j->sb[d];
-      oc += at * j->sc[d];
-    }
-    one_product(j, j->a + oa * size, j->b + ob * size, j->c + oc * size);
+static void other_product(const job *j, const pgk_product *p) {
+  if (j->dtype == PG_I64) integer_product(j, p);
+  else if (j->dtype == PG_F32) pg__library_f32(p, j->alpha, j->beta);
+  else pg__library_f64(p, j->alpha, j->beta);
+}
+
+static pgk_product nth(const job *j, int64_t i) {
+  int64_t oa = 0, ob = 0, oc = 0, size = (int64_t)pg_dtype_size(j->dtype);
+  pgk_product p = j->one;
+  for (int d = j->nd - 1; d >= 0; d--) {
+    int64_t at = i % j->shape[d];
+    i /= j->shape[d];
+    oa += at * j->sa[d];
+    ob += at * j->sb[d];
+    oc += at * j->sc[d];
   }
+  p.a = (const char *)p.a + oa * size;
+  p.b = (const char *)p.b + ob * size;
+  p.c = (char *)p.c + oc * size;
+  return p;
+}
+
+/* Each product by one thread, lane i taking every lanes-th, with its own piece of the scratch. */
+static void run_lanes(void *arg, int64_t begin, int64_t end) {
+  const job *j = arg;
+  for (int64_t lane = begin; lane < end; lane++)
+    for (int64_t i = lane; i < j->count; i += j->lanes) {
+      pgk_product p = nth(j, i);
+      bool planned = plan(j, &p, false);
+      p.scratch = (char *)j->one.scratch + p.bytes * (size_t)lane;
+      if (!planned) other_product(j, &p);
+      else if (j->dtype == PG_F32) pg__run_alone_f32(&p);
+      else pg__run_alone_f64(&p);
+    }
+}
+
+static pg_status run_batches(job *j) {
+  pgk_product first = j->one;
+  bool planned = plan(j, &first, false);
+  size_t bytes = planned ? first.bytes : 0;
+  j->lanes = pg_min64(pg_max64(j->ctx->threads, 1), j->count);
+  bytes *= (size_t)j->lanes;
+  if (bytes > 0) PG_TRY(pg_alloc(j->ctx, bytes, &j->one.scratch));
+  double work = (double)first.m * (double)first.n * (double)first.k * (double)j->count;
+  pg_par_for(j->ctx, j->lanes, work < 1e5 ? j->lanes : 1, run_lanes, j);
+  if (bytes > 0) pg_free(j->ctx, j->one.scratch, bytes);
+  return PG_OK;
+}
+
+static pg_status one_product(const job *j, pgk_product *p) {
+  if (!plan(j, p, j->ctx->threads > 1)) {
+    other_product(j, p);
+    return PG_OK;
+  }
+  return j->dtype == PG_F32 ? pg__run_plan_f32(j->ctx, p) : pg__run_plan_f64(j->ctx, p);
 }
 
 /* How the last two dims of t lie: rows (*flip false) or columns (*flip true) in one piece, *ld
@@ -105,7 +146,7 @@ static pg_status merge_rows(pg_ctx *ctx, pg_tensor *t, pg_tensor **out) {
 }
 
 static pg_status product(pg_ctx *ctx, pg_tensor *a, bool ta, pg_tensor *b, bool tb, double alpha,
-                         double beta, pg_tensor *out);
+                         double beta, pg_tensor *bias, pg_tensor *out);
 
 /* product on float32 copies of what is neither float32, float64 nor int64. */
 static pg_status converted_product(pg_ctx *ctx, pg_tensor *a, bool ta, pg_tensor *b, bool tb,
@@ -115,7 +156,7 @@ static pg_status converted_product(pg_ctx *ctx, pg_tensor *a, bool ta, pg_tensor
   pg_status s = pg__as(ctx, a, wide, &wa);
   if (s == PG_OK) s = pg__as(ctx, b, wide, &wb);
   if (s == PG_OK) s = pg__as(ctx, out, wide, &wout);
-  if (s == PG_OK) s = product(ctx, wa, ta, wb, tb, alpha, beta, wout);
+  if (s == PG_OK) s = product(ctx, wa, ta, wb, tb, alpha, beta, NULL, wout);
   if (s == PG_OK) s = pg_tensor_copy(out, wout);
   pg_tensor_unref(wout);
   pg_tensor_unref(wb);
@@ -124,16 +165,18 @@ static pg_status converted_product(pg_ctx *ctx, pg_tensor *a, bool ta, pg_tensor
 }
 
 /* out[.. m x n] = alpha op(a) op(b) + beta out; a, b at least 2-d of out's dtype, ta and tb swap
- * their last two dims, batch dims broadcast to out's. out is contiguous. */
+ * their last two dims, batch dims broadcast to out's. out is contiguous. bias: a contiguous
+ * [n] added to every row, alpha being 1 and beta 0, of float32 or float64; or NULL. */
 static pg_status product(pg_ctx *ctx, pg_tensor *a, bool ta, pg_tensor *b, bool tb, double alpha,
-                         double beta, pg_tensor *out) {
+                         double beta, pg_tensor *bias, pg_tensor *out) {
   if (out->dtype != PG_F32 && out->dtype != PG_F64 && out->dtype != PG_I64)
     return converted_product(ctx, a, ta, b, tb, alpha, beta, out);
   if (pg_numel(out) == 0) return PG_OK;
   pg_tensor *mine[3] = {pg_tensor_ref(a), pg_tensor_ref(b), pg_tensor_ref(out)};
   pg_status s = PG_OK;
   bool flip, folded = b->nd == 2 && a->nd > 2 && a->nd == out->nd && !ta;
-  job j = {.dtype = (pg_dtype)out->dtype, .alpha = alpha, .beta = beta};
+  job j = {.ctx = ctx, .dtype = (pg_dtype)out->dtype, .alpha = alpha, .beta = beta, .count = 1};
+  pgk_product *p = &j.one;
   for (int i = 0; i < 3 && s == PG_OK; i++) {
     pg_tensor *t = mine[i];
     if (folded && i != 1) { /* one product of all rows */
@@ -141,7 +184,7 @@ static pg_status product(pg_ctx *ctx, pg_tensor *a, bool ta, pg_tensor *b, bool 
       pg_tensor_unref(t);
       t = mine[i];
     }
-    if (s != PG_OK || layout(t, &flip, &j.lda)) continue;
+    if (s != PG_OK || layout(t, &flip, &p->lda)) continue;
     s = pg__contiguous(ctx, t, &mine[i]);
     pg_tensor_unref(t);
   }
@@ -149,31 +192,36 @@ static pg_status product(pg_ctx *ctx, pg_tensor *a, bool ta, pg_tensor *b, bool 
   a = mine[0];
   b = mine[1];
   out = mine[2];
-  layout(a, &flip, &j.lda);
-  j.ta = ta != flip;
-  layout(b, &flip, &j.ldb);
-  j.tb = tb != flip;
-  j.m = out->shape[out->nd - 2];
-  j.n = out->shape[out->nd - 1];
-  j.k = ta ? a->shape[a->nd - 2] : a->shape[a->nd - 1];
-  j.ldc = pg_max64(j.n, 1);
-  j.a = pg_data(a);
-  j.b = pg_data(b);
-  j.c = pg_data(out);
+  layout(a, &flip, &p->lda);
+  p->ta = ta != flip;
+  layout(b, &flip, &p->ldb);
+  p->tb = tb != flip;
+  p->m = out->shape[out->nd - 2];
+  p->n = out->shape[out->nd - 1];
+  p->k = ta ? a->shape[a->nd - 2] : a->shape[a->nd - 1];
+  p->ldc = pg_max64(p->n, 1);
+  p->a = pg_data(a);
+  p->b = pg_data(b);
+  p->c = pg_data(out);
+  p->bias = bias ? pg_data(bias) : NULL;
   j.nd = out->nd - 2;
-  int64_t count = 1;
-  for (int i = 0; i < j.nd; i++) count *= j.shape[i] = out->shape[i];
-  if (count == 1) {
-    one_product(&j, j.a, j.b, j.c);
+  for (int i = 0; i < j.nd; i++) j.count *= j.shape[i] = out->shape[i];
+  if (j.count == 1) {
+    s = one_product(&j, p);
     goto done;
   }
   batch_strides(a, j.nd, j.shape, j.sa);
   batch_strides(b, j.nd, j.shape, j.sb);
   batch_strides(out, j.nd, j.shape, j.sc);
-  double work = (double)j.m * (double)j.n * (double)j.k;
-  if (work <= 2e6 || count >= 32) /* threads take whole products */
-    pg_par_for(ctx, count, work < 1e5 ? (int64_t)(1e5 / (work + 1)) + 1 : 1, run_batches, &j);
-  else run_batches(&j, 0, count); /* the library splits each */
+  double work = (double)p->m * (double)p->n * (double)p->k;
+  if (work <= 2e6 || j.count >= 32) { /* threads take whole products */
+    s = run_batches(&j);
+    goto done;
+  }
+  for (int64_t i = 0; i < j.count && s == PG_OK; i++) { /* threads share each */
+    pgk_product next = nth(&j, i);
+    s = one_product(&j, &next);
+  }
 done:
   for (int i = 0; i < 3; i++) pg_tensor_unref(mine[i]);
   return s;
@@ -205,7 +253,7 @@ static pg_status multiply(pg_call *c, pg_tensor *a, bool ta, pg_tensor *b, bool 
     int64_t shape[PG_MAX_DIMS];
     PG_TRY(product_shape(c->ctx, a, ta, b, tb, &nd, shape));
     PG_TRY(pg_tensor_new(c->ctx, (pg_dtype)a->dtype, nd, shape, out));
-    s = product(c->ctx, a, ta, b, tb, alpha, 0, *out);
+    s = product(c->ctx, a, ta, b, tb, alpha, 0, NULL, *out);
     if (s != PG_OK) {
       pg_tensor_unref(*out);
       *out = NULL;
@@ -317,7 +365,7 @@ static int full_shape(const pg_tensor *y, int na, int nb, int64_t *shape) {
 
 static pg_status forward_matmul(pg_call *c) {
   pg_tensor *a = c->in[0], *b = c->in[1], *y = c->out[0];
-  if (a->nd > 1 && b->nd > 1) return product(c->ctx, a, false, b, false, 1, 0, y);
+  if (a->nd > 1 && b->nd > 1) return product(c->ctx, a, false, b, false, 1, 0, NULL, y);
   int64_t shape[PG_MAX_DIMS + 2], stride[PG_MAX_DIMS + 2];
   int nd = full_shape(y, a->nd, b->nd, shape);
   pg_contiguous_strides(nd, shape, stride);
@@ -325,7 +373,7 @@ static pg_status forward_matmul(pg_call *c) {
   pg_status s = matrix(c->ctx, a, true, &ma);
   if (s == PG_OK) s = matrix(c->ctx, b, false, &mb);
   if (s == PG_OK) s = pg_tensor_alias(c->ctx, y, nd, shape, stride, y->offset, &my);
-  if (s == PG_OK) s = product(c->ctx, ma, false, mb, false, 1, 0, my);
+  if (s == PG_OK) s = product(c->ctx, ma, false, mb, false, 1, 0, NULL, my);
   pg_tensor_unref(my);
   pg_tensor_unref(mb);
   pg_tensor_unref(ma);
@@ -407,7 +455,7 @@ static pg_status forward_outer(pg_call *c) {
   pg_tensor *a = NULL, *b = NULL;
   pg_status s = matrix(c->ctx, c->in[0], false, &a);
   if (s == PG_OK) s = matrix(c->ctx, c->in[1], true, &b);
-  if (s == PG_OK) s = product(c->ctx, a, false, b, false, 1, 0, c->out[0]);
+  if (s == PG_OK) s = product(c->ctx, a, false, b, false, 1, 0, NULL, c->out[0]);
   pg_tensor_unref(b);
   pg_tensor_unref(a);
   return s;
@@ -451,7 +499,7 @@ static pg_status infer_baddbmm(pg_call *c) { return infer_add_product(c, 3); }
 static pg_status forward_addmm(pg_call *c) {
   double beta = c->arg[0].f, alpha = c->arg[1].f;
   if (beta != 0) PG_TRY(pg_tensor_copy(c->out[0], c->in[0]));
-  return product(c->ctx, c->in[1], false, c->in[2], false, alpha, beta, c->out[0]);
+  return product(c->ctx, c->in[1], false, c->in[2], false, alpha, beta, NULL, c->out[0]);
 }
 
 static pg_status backward_addmm(pg_call *c) {
@@ -529,16 +577,19 @@ static pg_status infer_linear(pg_call *c) {
 }
 
 static pg_status forward_linear(pg_call *c) {
-  pg_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2], *y = c->out[0], *x2 = NULL, *y2 = NULL;
+  pg_tensor *x = c->in[0], *w = c->in[1], *y = c->out[0], *b = NULL, *x2 = NULL, *y2 = NULL;
   if (w->nd == 1) return forward_single(c);
-  if (b) PG_TRY(pg_tensor_copy(y, b));
-  double beta = b ? 1 : 0;
-  if (x->nd == 2) return product(c->ctx, x, false, w, true, 1, beta, y);
-  pg_status s = merge_rows(c->ctx, x, &x2);
+  pg_status s = PG_OK;
+  bool inside = y->dtype == PG_F32 || y->dtype == PG_F64; /* the product adds the bias itself */
+  double beta = c->in[2] && !inside ? 1 : 0;
+  if (beta == 1) s = pg_tensor_copy(y, c->in[2]);
+  else if (c->in[2]) s = pg__contiguous(c->ctx, c->in[2], &b);
+  if (s == PG_OK) s = merge_rows(c->ctx, x, &x2);
   if (s == PG_OK) s = merge_rows(c->ctx, y, &y2);
-  if (s == PG_OK) s = product(c->ctx, x2, false, w, true, 1, beta, y2);
+  if (s == PG_OK) s = product(c->ctx, x2, false, w, true, 1, beta, b, y2);
   pg_tensor_unref(y2);
   pg_tensor_unref(x2);
+  pg_tensor_unref(b);
   return s;
 }
 

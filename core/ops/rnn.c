@@ -1,15 +1,15 @@
 /* One direction of one layer of an RNN, LSTM or GRU over a whole sequence. Relies on vmath.h,
- * pack.h for the products of each step, blas.h for those over all steps. Spec:
+ * pack.h for the products of each step, product.h for those over all steps. Spec:
  * spec/ops/rnn_spec.lua. */
 #include <math.h>
 #include <string.h>
 
 #include "autograd/node.h"
 #include "base/par.h"
-#include "kernels/blas.h"
 #include "kernels/pack.h"
 #include "kernels/vmath.h"
 #include "ops/chain.h"
+#include "ops/product.h"
 
 /* Places of the tensor parameters; only the LSTM has C0. */
 enum { X, W_IH, W_HH, B_IH, B_HH, H0, C0 };
@@ -33,8 +33,6 @@ typedef struct rnn_kern {
   void (*backward)(kind k, int64_t n, const void *a, const void *h_old, const void *c_old,
                    const void *h, const void *c, const void *dy, void *dh, void *dc, void *da);
   void (*add)(int64_t n, void *to, const void *from);
-  void (*product)(bool ta, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
-                  const void *b, int64_t ldb, bool add, void *c, int64_t ldc);
 } rnn_kern;
 
 #define RNN(S, T)                                                                                  \
@@ -45,10 +43,6 @@ typedef struct rnn_kern {
   static void gemm_##S(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, \
                        bool add, void *c, int64_t ldc) {                                           \
     PG_AT(pgk_packed_gemm_##S)(false, m, n, k, a, lda, b, k, add, c, ldc);                         \
-  }                                                                                                \
-  static void product_##S(bool ta, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,    \
-                          const void *b, int64_t ldb, bool add, void *c, int64_t ldc) {            \
-    pgk_gemm_##S(ta, false, m, n, k, 1, a, lda, b, ldb, add, c, ldc);                              \
   }                                                                                                \
   static void add_##S(int64_t n, void *to, const void *from) {                                     \
     T *restrict y = to;                                                                            \
@@ -147,7 +141,7 @@ RNN(f32, float)
 RNN(f64, double)
 
 #define KERN(S) \
-  { PG_AT(pgk_panel_##S), pack_##S, gemm_##S, forward_##S, backward_##S, add_##S, product_##S }
+  { PG_AT(pgk_panel_##S), pack_##S, gemm_##S, forward_##S, backward_##S, add_##S }
 static const rnn_kern kerns[PG_NDTYPES] = {[PG_F32] = KERN(f32), [PG_F64] = KERN(f64)};
 
 /* --- a run over the sequence -------------------------------------------------------------------
@@ -458,18 +452,29 @@ done:
 }
 
 /* dst [rows x n] (+)= da[.., from..from + rows]^T b over count rows of da and b. */
-static void weight_part(const run *r, char *dst, int64_t from, int64_t rows, int64_t first,
-                        int64_t count, const char *b, int64_t n, bool add) {
-  r->kern->product(true, rows, n, count, r->da + (first * r->row + from) * r->size, r->row, b,
-                   pg_max64(n, 1), add, dst, pg_max64(n, 1));
+static pg_status weight_part(const run *r, char *dst, int64_t from, int64_t rows, int64_t first,
+                             int64_t count, const char *b, int64_t n, bool add) {
+  pgk_product p = {.ta = true,
+                   .add = add,
+                   .m = rows,
+                   .n = n,
+                   .k = count,
+                   .a = r->da + (first * r->row + from) * r->size,
+                   .lda = r->row,
+                   .b = b,
+                   .ldb = pg_max64(n, 1),
+                   .c = dst,
+                   .ldc = pg_max64(n, 1)};
+  return pg__product(r->ctx, r->size == 4 ? PG_F32 : PG_F64, &p);
 }
 
 /* dW_hh: steps but the first meet the states before them in y, the first meets h0. */
-static void hidden_gradient(const run *r, char *dst, int64_t from, int64_t rows) {
+static pg_status hidden_gradient(const run *r, char *dst, int64_t from, int64_t rows) {
   int64_t later = (r->steps - 1) * r->batch, size = r->size;
-  weight_part(r, dst, from, rows, r->reverse ? 0 : r->batch, later,
-              r->y + (r->reverse ? r->batch * r->h * size : 0), r->h, false);
-  if (r->h0) weight_part(r, dst, from, rows, r->reverse ? later : 0, r->batch, r->h0, r->h, true);
+  PG_TRY(weight_part(r, dst, from, rows, r->reverse ? 0 : r->batch, later,
+                     r->y + (r->reverse ? r->batch * r->h * size : 0), r->h, false));
+  if (!r->h0) return PG_OK;
+  return weight_part(r, dst, from, rows, r->reverse ? later : 0, r->batch, r->h0, r->h, true);
 }
 
 static pg_status new_grad(pg_call *c, int i) {
@@ -498,21 +503,23 @@ static void bias_part(const run *r, char *dst, int64_t from, int64_t n) {
   pg_par_for(r->ctx, n, pg_max64(32, pg_grain(r->steps * r->batch)), bias_columns, &j);
 }
 
-static void weight_gradients(pg_call *c, const run *r) {
+static pg_status weight_gradients(pg_call *c, const run *r) {
   int64_t apart = r->kind == GRU ? 2 * r->h : r->gates, size = r->size;
   if (c->need[W_IH])
-    weight_part(r, pg_data(c->gin[W_IH]), 0, r->gates, 0, r->steps * r->batch, r->x, r->in, false);
+    PG_TRY(weight_part(r, pg_data(c->gin[W_IH]), 0, r->gates, 0, r->steps * r->batch, r->x, r->in,
+                       false));
   if (c->need[W_HH]) {
     char *dst = pg_data(c->gin[W_HH]);
-    hidden_gradient(r, dst, 0, apart);
-    if (r->kind == GRU) hidden_gradient(r, dst + apart * r->h * size, 3 * r->h, r->h);
+    PG_TRY(hidden_gradient(r, dst, 0, apart));
+    if (r->kind == GRU) PG_TRY(hidden_gradient(r, dst + apart * r->h * size, 3 * r->h, r->h));
   }
   if (c->need[B_IH]) bias_part(r, pg_data(c->gin[B_IH]), 0, r->gates);
-  if (!c->need[B_HH]) return;
+  if (!c->need[B_HH]) return PG_OK;
   char *dst = pg_data(c->gin[B_HH]);
   if (c->need[B_IH]) memcpy(dst, pg_data(c->gin[B_IH]), (size_t)(apart * size));
   else bias_part(r, dst, 0, apart);
   if (r->kind == GRU) bias_part(r, dst + apart * size, 3 * r->h, r->h);
+  return PG_OK;
 }
 
 /* --- the same from ops: for gradients that are differentiated again ----------------------------
@@ -654,7 +661,7 @@ static pg_status backward(pg_call *c, kind k) {
   }
   pg_par_for(c->ctx, r.batch, r.grain, backward_chunk, &r);
   close_run(&r);
-  weight_gradients(c, &r);
+  s = weight_gradients(c, &r);
 done:
   pg_tensor_unref(da);
   drop_all(PG_MAX_OUT, g);
