@@ -142,10 +142,10 @@ static int64_t products(const pgk_conv *s, int64_t points) {
 
 /* Sums are made and added for nothing where there are few tiles, and must not fill the memory. */
 static void plan_parts(pgk_winograd *p) {
-  enum { PARTS = 16, SMALL = 6 << 20, LARGE = 16 << 20, TILES = 512 };
+  enum { PARTS = 8, FEW = 4, TINY = 2 << 20, SMALL = 6 << 20, LARGE = 16 << 20, TILES = 512 };
   p->part_size = p->weight_size + p->s.oc;
   p->parts = least(PARTS, p->blocks);
-  while (p->parts > 4 && p->parts * p->part_size > SMALL) p->parts /= 2;
+  while (p->parts > FEW && p->parts * p->part_size > TINY) p->parts /= 2;
   const int64_t size = p->parts * p->part_size;
   if (size > LARGE || (size > SMALL && p->tiles < TILES)) p->parts = 0;
 }
