@@ -373,14 +373,19 @@ static int t_compare(lua_State *L) {
 
 /* --- fields ----------------------------------------------------------------------------------- */
 
-enum { F_SHAPE = 1, F_DTYPE, F_GRAD, F_REQUIRES_GRAD, F_IS_LEAF, F_DATA };
+enum { F_SHAPE = 1, F_DTYPE, F_GRAD, F_REQUIRES_GRAD, F_IS_LEAF, F_DATA, F_T, F_NDIM };
 
 static const struct {
   const char *name;
   int field;
-} fields[] = {{"shape", F_SHAPE},     {"dtype", F_DTYPE},
-              {"grad", F_GRAD},       {"requires_grad", F_REQUIRES_GRAD},
-              {"is_leaf", F_IS_LEAF}, {"data", F_DATA}};
+} fields[] = {{"shape", F_SHAPE},
+              {"dtype", F_DTYPE},
+              {"grad", F_GRAD},
+              {"requires_grad", F_REQUIRES_GRAD},
+              {"is_leaf", F_IS_LEAF},
+              {"data", F_DATA},
+              {"T", F_T},
+              {"ndim", F_NDIM}};
 
 static int field_of(const char *key) {
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
@@ -390,6 +395,16 @@ static int field_of(const char *key) {
 
 static int push_field(lua_State *L, int field, pg_tensor *t) {
   switch (field) {
+  case F_T: { /* all dims turned round */
+    int64_t dims[PG_MAX_DIMS];
+    for (int i = 0; i < t->nd; i++) dims[i] = t->nd - i;
+    pgl_box *b = pgl_box_new(L, true);
+    pgl_check(L, pg_do(t->ctx, &b->t, "permute", "tl", t, (int)t->nd, dims));
+    break;
+  }
+  case F_NDIM:
+    lua_pushinteger(L, t->nd);
+    break;
   case F_SHAPE:
     push_ints(L, t->nd, t->shape);
     break;

@@ -129,3 +129,15 @@ describe("pieces", function()
     H.same(x:unbind(2)[5], {5, 10})
   end)
 end)
+
+describe("the field", function()
+  it("T turns all dims round, with its gradient", function()
+    local x = pg.arange(1, 6):view(2, 3):to "float32"
+    H.same(x.T, {{1, 4}, {2, 5}, {3, 6}})
+    assert.same({4, 3, 2}, pg.zeros(2, 3, 4).T.shape)
+    x.requires_grad = true
+    x.T[{ {}, 1 }]:sum():backward()
+    H.same(x.grad, {{1, 1, 1}, {0, 0, 0}})
+  end)
+  it("ndim counts dims", function() assert.equal(3, pg.zeros(2, 3, 4).ndim) end)
+end)

@@ -35,4 +35,18 @@ describe("nn.functional", function()
     assert.same({3, 256}, net(x).shape)
     H.same(net(x):norm(2, 2), pg.ones(3), 1e-5)
   end)
+  it("embeds with PyTorch's further options", function()
+    local index = pg.tensor({{1, 3, 3}, {2, 3, 1}}, {dtype = "int64"})
+    local weight = pg.tensor {{3, 4}, {0, 0.5}, {6, 8}, {9, 9}}
+    local table_ = weight:clone()
+    table_.requires_grad = true
+    local y = F.embedding(index, table_, {scale_grad_by_freq = true, padding_idx = 2})
+    H.same(y:detach(), F.embedding(index, weight))
+    y:sum():backward()
+    H.same(table_.grad, {{1, 1}, {0, 0}, {1, 1}, {0, 0}})
+    H.same(F.embedding(index, weight, nil, 1)[{1, 2}], {0.6, 0.8}, 1e-6)
+    H.same(weight, {{0.6, 0.8}, {0, 0.5}, {0.6, 0.8}, {9, 9}}, 1e-6)
+    H.raises(function() F.embedding(index, weight, {max_norn = 1, max_norm = 1}) end,
+      "embedding: unknown option 'max_norn', did you mean 'max_norm'")
+  end)
 end)

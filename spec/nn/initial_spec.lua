@@ -26,4 +26,12 @@ describe("nn.init", function()
     H.raises(function() nn.init.calculate_gain "rleu" end, "did you mean 'relu'")
     H.raises(function() return nn.init.kaiming end, "no function 'kaiming'")
   end)
+  it("draws uniformly between a and b, by position or by name", function()
+    local uniform, x = nn.init.uniform_, pg.zeros(50)
+    for _, args in ipairs {{2, 3}, {{a = 2, b = 3}}, {2, {b = 3}}} do
+      uniform(x, table.unpack(args))
+      assert.is_true(x:min():item() >= 2 and x:max():item() < 3)
+    end
+    H.raises(function() nn.init.uniform_(pg.zeros(5), {c = 2}) end, "unknown option 'c'")
+  end)
 end)

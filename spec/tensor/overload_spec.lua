@@ -82,3 +82,23 @@ describe("randint", function()
     H.raises(function() pg.randint(5) end, "randint: argument 'high' is missing")
   end)
 end)
+
+describe("to", function()
+  it("takes a dtype, another tensor or the device", function()
+    local x = pg.tensor {1, 2}
+    assert.equal("int64", x:to(i64 {1}).dtype)
+    assert.equal("float64", x:to("float64").dtype)
+    assert.is_true(rawequal(x, x:to "cpu"))
+    H.raises(function() x:to "float33" end, "to: argument 'dtype': expected a dtype")
+  end)
+end)
+
+describe("var and its kin", function()
+  it("take unbiased in the place of dim", function()
+    local x = pg.tensor {{1, 2}, {3, 6}}
+    H.same(x:var(false), 3.5)
+    H.same(pg.std(x, true), math.sqrt(14 / 3))
+    H.same((pg.var_mean(x, false)), x:var {unbiased = false})
+    H.same(x:var(1), {2, 8})
+  end)
+end)

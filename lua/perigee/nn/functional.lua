@@ -14,6 +14,45 @@ function own.interpolate(...)
   return core.ops.interpolate(table.unpack(args, 1, args.n))
 end
 
+--- The rows of weight with a p-norm above max_norm, among those that index names, are scaled down
+-- to it in place.
+local function renorm_rows(index, weight, max_norm, p)
+  local _ <close> = core.no_grad()
+  local at = (core.ops.unique_flat(index))
+  local rows = core.ops.index_select(core.ops.detach(weight), 1, at)
+  rows = core.ops.renorm(rows, p, 1, max_norm)
+  core.ops.index_copy_(core.ops.detach(weight), 1, at, rows)
+end
+
+--- Rows of a table by 1-based index. max_norm (in place) and norm_type bound the rows that are
+-- used, scale_grad_by_freq divides a row's gradient by how often index names it.
+function own.embedding(index, weight, ...)
+  local given = table.pack(...)
+  local last = given[given.n]
+  local options = type(last) == "table" and last or {}
+  if given.n - (last == options and 1 or 0) < 2 and not (options.max_norm
+      or options.scale_grad_by_freq or options.sparse ~= nil or options.norm_type) then
+    return core.ops.embedding(index, weight, ...)
+  end
+  local opt = util.options("embedding", options, {"padding_idx", "max_norm", norm_type = 2,
+    scale_grad_by_freq = false, sparse = false})
+  for i, name in ipairs {"padding_idx", "max_norm", "norm_type", "scale_grad_by_freq", "sparse"} do
+    if i <= given.n and given[i] ~= options and given[i] ~= nil then opt[name] = given[i] end
+  end
+  if opt.sparse then util.fail("embedding", "argument 'sparse': sparse gradients do not exist") end
+  util.expect("embedding", "input", index, "tensor")
+  util.expect("embedding", "weight", weight, "tensor")
+  if opt.max_norm then renorm_rows(index, weight, opt.max_norm, opt.norm_type) end
+  local y = core.ops.embedding(index, weight, opt.padding_idx)
+  if not opt.scale_grad_by_freq then return y end
+  local _, place, count = core.ops.unique_flat(index)
+  local often = core.ops.reshape(core.ops.index_select(count, 1, core.ops.reshape(place, -1)),
+    table.unpack(index.shape))
+  local fixed = core.ops.detach(y)
+  local gap = core.ops.div(core.ops.sub(y, fixed), core.ops.unsqueeze(often, -1))
+  return core.ops.add(fixed, gap)
+end
+
 --- Patches of images as columns: im2col under PyTorch's name (x:unfold cuts windows along a dim).
 function own.unfold(...) return core.ops.im2col(...) end
 

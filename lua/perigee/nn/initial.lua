@@ -21,6 +21,21 @@ function M.calculate_gain(nonlinearity, param)
     {"linear", "conv1d", "conv2d", "conv3d", "sigmoid", "tanh", "relu", "leaky_relu", "selu"})]
 end
 
+--- Uniform numbers of a..b.
+-- @param tensor what is filled, and returned
+-- @param a lower end (0)
+-- @param b upper end (1); both may be given by name
+function M.uniform_(tensor, a, b)
+  if type(a) == "table" and not core.is_tensor(a) then
+    a, b = nil, a
+  end
+  if type(b) == "table" and not core.is_tensor(b) then
+    local given = util.options("uniform_", b, {a = a or 0, b = 1})
+    a, b = given.a, given.b
+  end
+  return core.ops.uniform_(tensor, a or 0, b or 1)
+end
+
 local known
 
 local function names()

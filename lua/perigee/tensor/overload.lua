@@ -1,6 +1,6 @@
 --- Functions that PyTorch overloads by the kind of an argument: max and min of two tensors,
--- index_put with a list of indices, polygamma(n, x), randint from 1. Elsewhere they are the ops of
--- the same name.
+-- index_put with a list of indices, polygamma(n, x), randint from 1, to(other),
+-- var(unbiased). Elsewhere they are the ops of the same name.
 -- Relies on perigee.core, blame, tensor/define, util. Spec: spec/tensor/overload_spec.lua.
 
 local blame = require "perigee.blame"
@@ -69,4 +69,21 @@ define.functions.randint_like = function(x, low, high, ...)
     return blame.call("", randint_like, x, 1, low, high, ...)
   end
   return blame.call("", randint_like, x, low, high, ...)
+end
+
+--- to(other) is type_as; to("cpu") is the tensor itself.
+local to = ops.to
+overload("to", function(input, other, ...)
+  if core.is_tensor(other) then return blame.call("", ops.type_as, input, other) end
+  if other == "cpu" then return input end
+  return blame.call("", to, input, other, ...)
+end)
+
+--- var(x, unbiased) and its kin over all elements.
+for _, name in ipairs {"var", "std", "var_mean", "std_mean"} do
+  local op = ops[name]
+  overload(name, function(input, dim, ...)
+    if type(dim) == "boolean" then return blame.call("", op, input, {unbiased = dim}) end
+    return blame.call("", op, input, dim, ...)
+  end)
 end

@@ -153,10 +153,13 @@ define {
     end
     at = ops.to(ops.detach(at), "int64")
     local values, indices = ops.gather(rows, -1, at), ops.gather(places, -1, at)
-    if not dim then -- equal elements share the gradient, as amax has it
+    if not dim then -- equal elements share the gradient
       local value = ops.reshape(ops.detach(values), {})
+      if not is_float(x) then return value end
       local hit = ops.eq(x, value) | (ops.isnan(x) & ops.isnan(value))
-      return is_float(x) and ops.amax(ops.where(hit, x, -math.huge)) or value
+      local mean = ops.div(ops.sum(ops.where(hit, x, 0)), ops.sum(ops.to(hit, x.dtype)))
+      local exact = ops.add(value, ops.sub(mean, ops.detach(mean)))
+      return ops.where(ops.isfinite(value), exact, mean)
     end
     if keepdim and x:dim() > 0 then
       return ops.movedim(values, -1, dim), ops.movedim(indices, -1, dim)
