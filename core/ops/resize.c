@@ -370,9 +370,12 @@ static pg_status forward_interpolate(pg_call *c) {
   bool align = c->arg[CORNERS].set && c->arg[CORNERS].i;
   int rule = rules[mode];
   if (c->arg[ANTIALIAS].i) rule = rule == CUBIC ? CUBIC_SMOOTH : LINEAR_SMOOTH;
+  bool copies = rule == LINEAR || rule >= LINEAR_SMOOTH; /* an axis that keeps its size */
+  if (mode == M_NEAREST && x->nd == 4)                   /* both, as PyTorch has it */
+    copies = x->shape[2] == size[0] && x->shape[3] == size[1];
   for (int dim = x->nd - 1; dim >= 2 && x; dim--) {
     double f = recompute ? 0 : factor(c, dim - 2);
-    if (x->shape[dim] == size[dim - 2] && (f == 0 || f == 1 || align)) continue;
+    if (x->shape[dim] == size[dim - 2] && (f == 0 || f == 1 || align || copies)) continue;
     x = PG_STEP(&k, "resize_axis", "tiiibf", x, (int64_t)dim, size[dim - 2], (int64_t)rule, align,
                 f);
   }
