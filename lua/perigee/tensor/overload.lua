@@ -1,6 +1,6 @@
 --- Functions that PyTorch overloads by the kind of an argument: max and min of two tensors,
 -- index_put with a list of indices, polygamma(n, x), randint from 1, to(other),
--- var(unbiased). Elsewhere they are the ops of the same name.
+-- var(unbiased), searchsorted with side and sorter. Elsewhere they are the ops of the same name.
 -- Relies on perigee.core, blame, tensor/define, util. Spec: spec/tensor/overload_spec.lua.
 
 local blame = require "perigee.blame"
@@ -85,5 +85,25 @@ for _, name in ipairs {"var", "std", "var_mean", "std_mean"} do
   overload(name, function(input, dim, ...)
     if type(dim) == "boolean" then return blame.call("", op, input, {unbiased = dim}) end
     return blame.call("", op, input, dim, ...)
+  end)
+end
+
+--- searchsorted(sequence, values, {right, side = "left" or "right", sorter, out_int32}): sorter
+-- holds the places that put the sequence in order; results are int64 either way.
+for _, name in ipairs {"searchsorted", "bucketize"} do
+  local op = ops[name]
+  overload(name, function(first, second, options, ...)
+    if type(options) ~= "table" or core.is_tensor(options) or select("#", ...) > 0 then
+      return blame.call("", op, first, second, options, ...)
+    end
+    local defaults = {right = false, out_int32 = false}
+    if name == "searchsorted" then defaults[1], defaults[2] = "side", "sorter" end
+    local opt = util.options(name, options, defaults)
+    local right = opt.right
+    if opt.side then
+      right = util.choice(name, "side", opt.side, {"left", "right"}) == "right" or right
+    end
+    if opt.sorter then first = ops.gather(first, -1, opt.sorter) end
+    return blame.call("", op, first, second, right)
   end)
 end

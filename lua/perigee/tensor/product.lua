@@ -249,10 +249,10 @@ define {
   function(a, b, p) return ops.norm(ops.sub(a, b), p) end,
 }
 
---- Square root whose gradient is zero where x is not positive.
+--- Square root, 0 where x is negative, whose gradient is zero where x is not positive.
 local function safe_sqrt(x)
-  local some = ops.gt(x, 0)
-  return ops.where(some, ops.sqrt(ops.where(some, x, 1)), 0)
+  local none = ops.le(x, 0)
+  return ops.where(none, 0, ops.sqrt(ops.where(none, 1, x)))
 end
 
 define {
@@ -274,7 +274,7 @@ define {
       return safe_sqrt(ops.sub(square, ops.mul(ops.matmul(a, ops.transpose(b, -2, -1)), 2)))
     end
     local gap = ops.sub(ops.unsqueeze(a, -2), ops.unsqueeze(b, -3))
-    if p == 0 then return ops.sum(ops.to(ops.ne(gap, 0), gap.dtype), -1) end
+    if p == 0 then return ops.sum(ops.clamp(ops.ceil(ops.abs(gap)), nil, 1), -1) end
     if a:size(-1) == 0 then return ops.sum(gap, -1) end
     if p == 2 then return safe_sqrt(ops.sum(ops.square(gap), -1)) end
     if p == 1 then return ops.sum(ops.abs(gap), -1) end
@@ -293,9 +293,9 @@ define {
     for i = 1, nd do
       if i ~= dim then others[#others + 1] = i end
     end
-    local size = ops.norm(x, p, others, true)
-    local factor = ops.where(ops.gt(size, most), ops.div(most, ops.add(size, 1e-7)), 1)
-    return ops.mul(x, factor)
+    local long = ops.gt(ops.norm(ops.detach(x), p, others, true), most)
+    local size = ops.norm(ops.where(long, x, 0), p, others, true) -- others get no gradient by it
+    return ops.mul(x, ops.where(long, ops.div(most, ops.add(size, 1e-7)), 1))
   end,
 }
 
