@@ -7,8 +7,7 @@
 #include "autograd/node.h"
 #include "base/par.h"
 #include "ops/chain.h"
-
-enum { LANES = 64 };
+#include "ops/lanes.h"
 
 /* Windows over h x w. Explicit: kernel, stride, padding, dilation. Adaptive: cut evenly. */
 typedef struct window {
@@ -281,8 +280,8 @@ static inline void index_write(const job *j, const piece *p, const int32_t *rest
 }
 
 /* TAP(max_f32, float, const float, float, BODY): max_f32(n, x, s, tap, v, at) runs BODY for
- * v[i], x[i s] and at[i], i < n, with loops of their own for steps 1 and 2. X and V are const where
- * BODY only reads. */
+ * v[i], x[i s] and at[i], i < n, with loops of their own for steps 1 and 2 and for 64 neighbours. X
+ * and V are const where BODY only reads. */
 #define TAP(NAME, X, V, AT, BODY)                                                                 \
   static inline void NAME##_step(int64_t n, X *restrict x, int64_t s, int32_t tap, V *restrict v, \
                                  AT *restrict at) {                                               \
@@ -291,7 +290,8 @@ static inline void index_write(const job *j, const piece *p, const int32_t *rest
   }                                                                                               \
   static void NAME(int64_t n, X *restrict x, int64_t s, int32_t tap, V *restrict v,               \
                    AT *restrict at) {                                                             \
-    if (s == 1) NAME##_step(n, x, 1, tap, v, at);                                                 \
+    if (s == 1 && n == LANES) NAME##_step(LANES, x, 1, tap, v, at);                               \
+    else if (s == 1) NAME##_step(n, x, 1, tap, v, at);                                            \
     else if (s == 2) NAME##_step(n, x, 2, tap, v, at);                                            \
     else NAME##_step(n, x, s, tap, v, at);                                                        \
   }
@@ -390,6 +390,164 @@ static inline void index_write(const job *j, const piece *p, const int32_t *rest
 POOL(float, f32)
 POOL(double, f64)
 
+/* Windows that are runs of neighbours: whole rows of images with one lane. */
+static bool whole_rows(const job *j) {
+  const window *w = &j->w;
+  return is_planar(j) && w->ow == 1 && w->k[1] == w->iw && !w->pad[0] && !w->pad[1] &&
+         w->dilation[0] == 1 && w->dilation[1] == 1 && w->k[0] == w->stride[0] &&
+         w->oh * w->k[0] == w->ih;
+}
+
+/* RUNS(f32, float): pooled[u] = mean of run u, and a run filled with pooled[u] / its length; of
+ * units [first, past). */
+#define RUNS(S, T)                                                              \
+  static void mean_runs_##S(void *arg, int64_t first, int64_t past) {           \
+    const job *j = arg;                                                         \
+    const window *w = &j->w;                                                    \
+    const int64_t n = w->k[0] * w->iw;                                          \
+    const T by = (T)(w->divisor ? w->divisor : n);                              \
+    for (int64_t u = first; u < past; u++)                                      \
+      ((T *)j->pooled)[u] = lanes_sum_##S(n, (const T *)j->image + u * n) / by; \
+  }                                                                             \
+  static void fill_runs_##S(void *arg, int64_t first, int64_t past) {           \
+    const job *j = arg;                                                         \
+    const window *w = &j->w;                                                    \
+    const int64_t n = w->k[0] * w->iw;                                          \
+    const T by = (T)(w->divisor ? w->divisor : n);                              \
+    for (int64_t u = first; u < past; u++) {                                    \
+      const T v = ((const T *)j->pooled)[u] / by;                               \
+      T *restrict y = (T *)j->image + u * n;                                    \
+      for (int64_t i = 0; i < n; i++) y[i] = v;                                 \
+    }                                                                           \
+  }
+RUNS(f32, float)
+RUNS(f64, double)
+
+/* Windows of 2 x 2 that cover images with one lane, whose rows are not long. */
+enum { TILE_ROW = 256, TILE_ROOM = 1024, TILE_STEP = 32 };
+static bool is_tiled(const job *j) {
+  const window *w = &j->w;
+  bool tiled = is_planar(j) && !j->wide && w->ow <= TILE_ROW;
+  for (int a = 0; a < 2; a++)
+    tiled = tiled && w->k[a] == 2 && w->stride[a] == 2 && w->dilation[a] == 1 && !w->pad[a];
+  return tiled && w->oh * 2 == w->ih && w->ow * 2 == w->iw;
+}
+
+/* TILES(f32, float): the loops for such windows, over pooled rows [first, past). Rows may be short
+ * (4 pixels): some are taken together into buffers that have room for a step too much behind each
+ * row, so that all loops have long or constant counts. */
+#define TILES(S, T)                                                                              \
+  /* a[i], b[i] = x[2 i], x[2 i + 1] */                                                          \
+  static inline void split_##S(int64_t n, const T *restrict x, T *restrict a, T *restrict b) {   \
+    for (int64_t i = 0; i < n; i++) {                                                            \
+      a[i] = x[2 * i];                                                                           \
+      b[i] = x[2 * i + 1];                                                                       \
+    }                                                                                            \
+  }                                                                                              \
+  /* a[i] = the larger one of a[i] and b[i], the first one if equal; at[i] = 1 where it is b[i]. \
+   */                                                                                            \
+  static inline void larger_##S(int64_t n, T *restrict a, const T *restrict b,                   \
+                                int32_t *restrict at) {                                          \
+    for (int64_t i = 0; i < n; i++) {                                                            \
+      const int take = (b[i] > a[i]) | (b[i] != b[i]);                                           \
+      a[i] = take ? b[i] : a[i];                                                                 \
+      at[i] = take ? 1 : 0;                                                                      \
+    }                                                                                            \
+  }                                                                                              \
+  /* The same for the upper row (a, at) and the lower one. */                                    \
+  static inline void upper_##S(T *restrict y, int32_t *restrict place, const T *restrict a,      \
+                               const T *restrict b, const int32_t *restrict at,                  \
+                               const int32_t *restrict bt) {                                     \
+    for (int i = 0; i < TILE_STEP; i++) {                                                        \
+      const int take = (b[i] > a[i]) | (b[i] != b[i]);                                           \
+      y[i] = take ? b[i] : a[i];                                                                 \
+      place[i] = take ? bt[i] + 2 : at[i];                                                       \
+    }                                                                                            \
+  }                                                                                              \
+  static void max_tiles_##S(void *arg, int64_t first, int64_t past) {                            \
+    const job *j = arg;                                                                          \
+    const int64_t ow = j->w.ow, most = TILE_ROOM / (2 * ow);                                     \
+    T a[TILE_ROOM + TILE_STEP], b[TILE_ROOM], y[TILE_ROOM / 2 + TILE_STEP];                      \
+    int32_t at[TILE_ROOM + TILE_STEP], place[TILE_ROOM / 2 + TILE_STEP];                         \
+    for (int64_t row = first, rows; row < past; row += rows) {                                   \
+      rows = pg_min64(most, past - row);                                                         \
+      const int64_t n = rows * ow;                                                               \
+      uint8_t *restrict index = (uint8_t *)j->index + row * ow;                                  \
+      split_##S(2 * n, (const T *)j->image + row * 4 * ow, a, b);                                \
+      larger_##S(2 * n, a, b, at);                                                               \
+      for (int64_t r = 0; r < rows; r++)                                                         \
+        for (int64_t o = r * ow; o < (r + 1) * ow; o += TILE_STEP) {                             \
+          const int64_t up = o + r * ow;                                                         \
+          upper_##S(y + o, place + o, a + up, a + up + ow, at + up, at + up + ow);               \
+        }                                                                                        \
+      memcpy((T *)j->pooled + row * ow, y, sizeof(T) * (size_t)n);                               \
+      for (int64_t i = 0; i < n; i++) index[i] = (uint8_t)place[i];                              \
+    }                                                                                            \
+  }                                                                                              \
+  /* A step of the upper row (k 0) or the lower one (2). */                                      \
+  static inline void put_step_##S(T *restrict x, const T *restrict y,                            \
+                                  const int32_t *restrict place, int32_t k) {                    \
+    for (int i = 0; i < TILE_STEP; i++) {                                                        \
+      x[2 * i] = place[i] == k ? y[i] : 0;                                                       \
+      x[2 * i + 1] = place[i] == k + 1 ? y[i] : 0;                                               \
+    }                                                                                            \
+  }                                                                                              \
+  static void put_tiles_##S(void *arg, int64_t first, int64_t past) {                            \
+    const job *j = arg;                                                                          \
+    const int64_t ow = j->w.ow, most = TILE_ROOM / (2 * ow);                                     \
+    T x[2 * TILE_ROOM + 2 * TILE_STEP], y[TILE_ROOM / 2 + TILE_STEP];                            \
+    int32_t place[TILE_ROOM / 2 + TILE_STEP];                                                    \
+    memset(y, 0, sizeof y);                                                                      \
+    memset(place, 0, sizeof place);                                                              \
+    for (int64_t row = first, rows; row < past; row += rows) {                                   \
+      rows = pg_min64(most, past - row);                                                         \
+      const int64_t n = rows * ow;                                                               \
+      const uint8_t *restrict index = (const uint8_t *)j->index + row * ow;                      \
+      memcpy(y, (const T *)j->pooled + row * ow, sizeof(T) * (size_t)n);                         \
+      for (int64_t i = 0; i < n; i++) place[i] = index[i];                                       \
+      for (int64_t r = 0; r < rows; r++)                                                         \
+        for (int32_t k = 0; k < 4; k += 2)                                                       \
+          for (int64_t o = r * ow; o < (r + 1) * ow; o += TILE_STEP)                             \
+            put_step_##S(x + 2 * (o + r * ow) + k * ow, y + o, place + o, k);                    \
+      memcpy((T *)j->image + row * 4 * ow, x, sizeof(T) * (size_t)(4 * n));                      \
+    }                                                                                            \
+  }                                                                                              \
+  static void mean_tiles_##S(void *arg, int64_t first, int64_t past) {                           \
+    const job *j = arg;                                                                          \
+    const int64_t ow = j->w.ow, most = TILE_ROOM / (2 * ow);                                     \
+    const T by = 1 / (T)(j->w.divisor ? j->w.divisor : 4);                                       \
+    T a[TILE_ROOM + TILE_STEP], b[TILE_ROOM], y[TILE_ROOM / 2 + TILE_STEP];                      \
+    for (int64_t row = first, rows; row < past; row += rows) {                                   \
+      rows = pg_min64(most, past - row);                                                         \
+      const int64_t n = rows * ow;                                                               \
+      split_##S(2 * n, (const T *)j->image + row * 4 * ow, a, b);                                \
+      for (int64_t i = 0; i < 2 * n; i++) a[i] += b[i];                                          \
+      for (int64_t r = 0; r < rows; r++)                                                         \
+        for (int64_t o = r * ow; o < (r + 1) * ow; o += TILE_STEP)                               \
+          for (int i = 0; i < TILE_STEP; i++)                                                    \
+            y[o + i] = (a[o + r * ow + i] + a[o + (r + 1) * ow + i]) * by;                       \
+      memcpy((T *)j->pooled + row * ow, y, sizeof(T) * (size_t)n);                               \
+    }                                                                                            \
+  }                                                                                              \
+  static void spread_tiles_##S(void *arg, int64_t first, int64_t past) {                         \
+    const job *j = arg;                                                                          \
+    const window *w = &j->w;                                                                     \
+    const T by = 1 / (T)(w->divisor ? w->divisor : 4);                                           \
+    for (int64_t row = first; row < past; row++) {                                               \
+      T *restrict x0 = (T *)j->image + row * 2 * w->iw;                                          \
+      T *restrict x1 = x0 + w->iw;                                                               \
+      const T *restrict y = (const T *)j->pooled + row * w->ow;                                  \
+      for (int64_t i = 0; i < w->ow; i++)                                                        \
+        x0[2 * i] = x0[2 * i + 1] = x1[2 * i] = x1[2 * i + 1] = y[i] * by;                       \
+    }                                                                                            \
+  }
+TILES(f32, float)
+TILES(f64, double)
+
+static void run_tiles(pg_ctx *ctx, job *j, pg_par_fn loop) {
+  pg_par_for(ctx, j->im.blocks * j->w.oh, pg_grain(4 * j->w.ow), loop, j);
+}
+
 /* Runs a loop of j, whose images are set. into_image: it writes the image. */
 static void run(pg_ctx *ctx, job *j, bool f64, pg_par_fn fn32, pg_par_fn fn64, bool into_image) {
   const window *w = &j->w;
@@ -426,7 +584,8 @@ static pg_status max_run(pg_ctx *ctx, pg_tensor *x, int sp, const window *w, pg_
     j.image = pg_data(xi);
     j.pooled = pg_data(yi);
     j.index = index ? pg_data(*index) : NULL;
-    run(ctx, &j, f64, max_pool_f32, max_pool_f64, false);
+    if (index && is_tiled(&j)) run_tiles(ctx, &j, f64 ? max_tiles_f64 : max_tiles_f32);
+    else run(ctx, &j, f64, max_pool_f32, max_pool_f64, false);
   }
   pg_tensor_unref(yi);
   pg_tensor_unref(xi);
@@ -531,7 +690,11 @@ static pg_status adaptive_window(pg_call *c, int sp, window *w) {
                 .iw = x->shape[x->nd - 1],
                 .oh = sp == 1 ? 1 : out[0],
                 .ow = out[sp - 1],
-                .adaptive = true};
+                .dilation = {1, 1}};
+  w->adaptive = w->ih % w->oh || w->iw % w->ow;
+  if (w->adaptive) return PG_OK;
+  w->k[0] = w->stride[0] = w->ih / w->oh; /* cut without overlap: a window like any other */
+  w->k[1] = w->stride[1] = w->iw / w->ow;
   return PG_OK;
 }
 
@@ -587,7 +750,16 @@ static pg_status avg_run(pg_ctx *ctx, pg_tensor *x, int sp, const window *w, boo
     PG_ASSERT(yi->storage == y->storage);
     j.image = pg_data(spread ? yi : xi);
     j.pooled = pg_data(spread ? xi : yi);
-    if (spread) run(ctx, &j, f64, avg_spread_f32, avg_spread_f64, true);
+    if (whole_rows(&j))
+      pg_par_for(ctx, j.im.blocks * w->oh, pg_grain(w->k[0] * w->iw),
+                 spread ? (f64 ? fill_runs_f64 : fill_runs_f32)
+                        : (f64 ? mean_runs_f64 : mean_runs_f32),
+                 &j);
+    else if (is_tiled(&j))
+      run_tiles(ctx, &j,
+                spread ? (f64 ? spread_tiles_f64 : spread_tiles_f32)
+                       : (f64 ? mean_tiles_f64 : mean_tiles_f32));
+    else if (spread) run(ctx, &j, f64, avg_spread_f32, avg_spread_f64, true);
     else run(ctx, &j, f64, avg_pool_f32, avg_pool_f64, false);
   }
   pg_tensor_unref(yi);
@@ -721,14 +893,17 @@ static pg_status lp2_backward(pg_call *c) { return lp_backward(c, 2); }
 
 enum { SP, WINDOW };
 
+/* The memory order is the index's where there is one, as forward left it. */
 static pg_status to_image_infer(pg_call *c) {
   window w = window_of(c->arg[WINDOW].v);
-  return out_images(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0], (int)c->arg[SP].i, w.ih, w.iw);
+  return out_images(c, 0, (pg_dtype)c->in[0]->dtype, c->in[c->nin - 1], (int)c->arg[SP].i, w.ih,
+                    w.iw);
 }
 
 static pg_status to_pooled_infer(pg_call *c) {
   window w = window_of(c->arg[WINDOW].v);
-  return out_images(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0], (int)c->arg[SP].i, w.oh, w.ow);
+  return out_images(c, 0, (pg_dtype)c->in[0]->dtype, c->in[c->nin - 1], (int)c->arg[SP].i, w.oh,
+                    w.ow);
 }
 
 /* Scatter or gather by an index that has the pooled image's shape. */
@@ -736,7 +911,7 @@ static pg_status index_run(pg_call *c, bool scatter) {
   pg_ctx *ctx = c->ctx;
   int sp = (int)c->arg[SP].i;
   pg_tensor *x = c->in[0], *y = c->out[0], *xi = NULL, *yi = NULL, *ii = NULL;
-  bool last = wants_last(x, sp);
+  bool last = wants_last(c->in[1], sp);
   job j = {.w = window_of(c->arg[WINDOW].v), .wide = c->in[1]->dtype == PG_I64};
   images other;
   pg_status s = as_images(ctx, x, sp, last, &xi, &j.im);
@@ -748,7 +923,8 @@ static pg_status index_run(pg_call *c, bool scatter) {
     j.pooled = pg_data(scatter ? xi : yi);
     j.index = pg_data(ii);
     bool f64 = x->dtype == PG_F64;
-    if (scatter) run(ctx, &j, f64, max_scatter_f32, max_scatter_f64, true);
+    if (scatter && is_tiled(&j)) run_tiles(ctx, &j, f64 ? put_tiles_f64 : put_tiles_f32);
+    else if (scatter) run(ctx, &j, f64, max_scatter_f32, max_scatter_f64, true);
     else run(ctx, &j, f64, max_gather_f32, max_gather_f64, false);
   }
   pg_tensor_unref(ii);

@@ -170,3 +170,33 @@ describe("pooling", function()
     H.same(x.grad:sum(), y:numel())
   end)
 end)
+
+it("2 x 2 windows give the same in rows and in lanes of channels", function()
+  core.manual_seed(6)
+  for _, size in ipairs {{2, 2}, {8, 8}, {28, 14}, {4, 80}, {2, 512}, {2, 514}} do
+    local h, w = table.unpack(size)
+    local x = ops.randint(0, 3, {3, 5, h, w}):to "float32" -- many equal ones
+    x[{1, 1, 1, 2}] = 0 / 0
+    local last = x:permute(1, 3, 4, 2):contiguous():permute(1, 4, 2, 3)
+    for _, pool in ipairs {
+      function(t) return ops.max_pool2d(t, 2) end,
+      function(t) return ops.avg_pool2d(t, 2) end,
+      function(t) return ops.adaptive_avg_pool2d(t, 1) end,
+      function(t) return ops.adaptive_max_pool2d(t, {h // 2, w // 2}) end,
+    } do
+      local grads, values = {}, {}
+      for i, source in ipairs {x, last} do
+        local t = source:detach()
+        t.requires_grad = true
+        values[i] = pool(t)
+        values[i]:backward(ops.randn(values[i].shape):mul(0):add(1.5))
+        grads[i] = t.grad:contiguous()
+      end
+      H.same(values[1], values[2]:contiguous(), 1e-6)
+      H.same(grads[1], grads[2], 1e-6)
+    end
+    local _, one = ops.max_pool2d(x, 2, {return_indices = true})
+    local _, two = ops.max_pool2d(last, 2, {return_indices = true})
+    H.same(one, two:contiguous())
+  end
+end)

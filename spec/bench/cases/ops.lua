@@ -31,7 +31,8 @@ return {
         end
       end, flop)
     end
-    --- Forward and backward of a call whose result has any shape; all float inputs want gradients.
+    --- Forward and backward; all float inputs want gradients. The gradient that comes back has the
+    -- memory order of the result.
     local function both(name, make, call)
       line(name, function()
         local input = table.pack(make())
@@ -42,7 +43,7 @@ return {
             leaves[#leaves + 1] = input[i]
           end
         end
-        local g = pg.randn(call(table.unpack(input, 1, input.n)).shape)
+        local g = call(table.unpack(input, 1, input.n)):detach():clone()
         return function()
           local _ <close> = pg.scope()
           for i = 1, #leaves do leaves[i].grad = nil end
