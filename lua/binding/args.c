@@ -164,6 +164,7 @@ static bool read_arg(lua_State *L, pgl_args *a, const pg_param *p, int idx, int 
       arg->f = lua_toboolean(L, idx);
       arg->is_int = arg->is_bool = true;
     } else if (b && b->t && pg_numel(b->t) == 1 && b->t->storage->device == PG_HOST) {
+      pgl_spoil(a->st);
       arg->f = pg_item_f64(b->t);
       arg->is_int = !pg_is_float((pg_dtype)b->t->dtype);
     } else {

@@ -2,7 +2,7 @@
  * Relies on pgl.h. Spec: spec/autograd/backward_spec.lua, spec/autograd/function_spec.lua. */
 #include <string.h>
 
-#include "pgl.h"
+#include "tape.h"
 
 /* Raises for a key of the table at idx that is not in the NULL-ended list. */
 static void check_keys(lua_State *L, int idx, const char *fn, const char *const *keys) {
@@ -33,14 +33,14 @@ static bool option(lua_State *L, int idx, const char *name, bool otherwise) {
 /* backward(t [, gradient] [, {retain_graph=, create_graph=, gradient=}]) */
 static int l_backward(lua_State *L) {
   pgl_state *st = pgl_state_of(L);
-  pg_tensor *root = pgl_check_tensor(L, 1), *grad = NULL;
+  pg_tensor *root = pgl_peek_tensor(L, 1), *grad = NULL;
   int options = lua_gettop(L) >= 3 ? 3 : 2;
   static const char *const keys[] = {"retain_graph", "create_graph", "gradient", NULL};
-  if (pgl_to_box(L, 2)) grad = pgl_check_tensor(L, 2);
+  if (pgl_to_box(L, 2)) grad = pgl_peek_tensor(L, 2);
   if (lua_istable(L, options)) {
     check_keys(L, options, "backward", keys);
     lua_getfield(L, options, "gradient");
-    if (!lua_isnil(L, -1)) grad = pgl_check_tensor(L, -1);
+    if (!lua_isnil(L, -1)) grad = pgl_peek_tensor(L, -1);
     lua_pop(L, 1);
   } else if (!lua_isnoneornil(L, options) && !pgl_to_box(L, options)) {
     return luaL_error(L, "backward: expected a gradient or options, got %s",
@@ -49,9 +49,11 @@ static int l_backward(lua_State *L) {
   bool create = option(L, options, "create_graph", false);
   lua_State *before = st->running;
   st->running = L;
-  pg_status s =
-      pg_backward(st->ctx, root, grad, option(L, options, "retain_graph", create), create);
+  bool retain = option(L, options, "retain_graph", create);
+  if (st->tape) pgl_tape_backward(L, st->tape, root, grad, retain, create);
+  pg_status s = pg_backward(st->ctx, root, grad, retain, create);
   st->running = before;
+  if (s != PG_OK) pgl_spoil(st);
   pgl_check(L, s);
   pgl_pressure(L, st);
   return 0;
@@ -172,6 +174,7 @@ static int call_with_grads(lua_State *L) {
 static pg_status call_lua(pgl_state *st, int ref, int n, pg_tensor **grad, lua_State **out,
                           int *top) {
   lua_State *L = st->running;
+  pgl_spoil(st);
   *out = L;
   *top = lua_gettop(L);
   if (!lua_checkstack(L, 8)) return pg_fail(st->ctx, PG_ENOMEM, "the Lua stack is full");
@@ -298,6 +301,7 @@ static int l_function_record(lua_State *L) {
 static int l_anomaly(lua_State *L) {
   pg_ctx *ctx = pgl_ctx(L);
   lua_pushboolean(L, ctx->anomaly);
+  pgl_spoil(pgl_state_of(L));
   if (!lua_isnone(L, 1)) ctx->anomaly = lua_toboolean(L, 1);
   return 1;
 }

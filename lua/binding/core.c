@@ -59,12 +59,14 @@ void pgl_pressure(lua_State *L, pgl_state *st) {
 }
 
 static int l_manual_seed(lua_State *L) {
+  pgl_spoil(pgl_state_of(L));
   pg_manual_seed(pgl_ctx(L), (uint64_t)luaL_checkinteger(L, 1));
   return 0;
 }
 
 /* -> {seed, position} */
 static int l_rng_state(lua_State *L) {
+  pgl_spoil(pgl_state_of(L));
   pg_ctx *ctx = pgl_ctx(L);
   lua_createtable(L, 2, 0);
   lua_pushinteger(L, (lua_Integer)ctx->rng.seed);
@@ -75,6 +77,7 @@ static int l_rng_state(lua_State *L) {
 }
 
 static int l_set_rng_state(lua_State *L) {
+  pgl_spoil(pgl_state_of(L));
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_rawgeti(L, 1, 1);
   lua_rawgeti(L, 1, 2);
@@ -86,6 +89,7 @@ static int l_set_rng_state(lua_State *L) {
 
 /* Monotonic seconds. */
 static int l_clock(lua_State *L) {
+  pgl_spoil(pgl_state_of(L));
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   lua_pushnumber(L, (double)t.tv_sec + 1e-9 * (double)t.tv_nsec);
@@ -239,6 +243,7 @@ __attribute__((visibility("default"))) int luaopen_perigee_core(lua_State *L) {
   pgl_open_io(L);
   pgl_open_data(L);
   pgl_open_profile(L);
+  pgl_open_tape(L);
   lua_pushvalue(L, -1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &module_key);
   return 1;

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "nn/layer.h"
-#include "pgl.h"
+#include "tape.h"
 
 static const char layer_tag = 0;
 
@@ -95,6 +95,7 @@ static int run_layer(lua_State *L, pgl_state *st, pg_layer *l, int first, int n)
     snprintf(st->error, sizeof st->error, "%s", pg_error(st->ctx));
     return -1;
   }
+  if (st->tape) pgl_tape_layer(L, st->tape, l, n, in, def->nout, out);
   for (int j = 0; j < def->nout; j++) box[j]->t = out[j];
   pgl_pressure(L, st);
   return def->nout;
@@ -158,6 +159,7 @@ static int l_layer_caller(lua_State *L) {
 /* layer_hooked(h): from now on calls go the long way. */
 static int l_layer_hooked(lua_State *L) {
   check_box(L)->hooked = true;
+  pgl_changed(pgl_state_of(L));
   return 0;
 }
 
@@ -199,6 +201,7 @@ static int l_layer_get(lua_State *L) {
 /* layer_set(h, slot, tensor or nil [, computed]) */
 static int l_layer_set(lua_State *L) {
   pg_layer *l = check_layer(L);
+  pgl_changed(pgl_state_of(L));
   int i = find_slot(L, l, luaL_checkstring(L, 2));
   pg_tensor *t = lua_isnil(L, 3) ? NULL : pgl_check_tensor(L, 3);
   if (t && l->slot[i] && !pg_same_shape(t, l->slot[i]))
@@ -235,6 +238,7 @@ static int l_layer_args(lua_State *L) {
 static int l_layer_set_arg(lua_State *L) {
   pgl_state *st = pgl_state_of(L);
   pg_layer *l = check_layer(L);
+  pgl_changed(st);
   int i = find_arg(L, l, luaL_checkstring(L, 2));
   pg_param one[PG_MAX_PARAM];
   memset(one, 0, sizeof one);
@@ -255,7 +259,9 @@ static int l_layer_set_arg(lua_State *L) {
 }
 
 static int l_layer_train(lua_State *L) {
-  check_layer(L)->training = lua_toboolean(L, 2);
+  pg_layer *l = check_layer(L);
+  pgl_changed(pgl_state_of(L));
+  l->training = lua_toboolean(L, 2);
   return 0;
 }
 

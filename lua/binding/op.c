@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "pgl.h"
+#include "tape.h"
 
 enum {
   PGL_PLAIN = 0,
@@ -67,14 +67,18 @@ static int call_op(lua_State *L) {
     a.fn = lua_tostring(L, lua_upvalueindex(4));
     luaL_checkstack(L, 16, NULL);
     if (!pgl_parse(L, &a, 1, op->param, &c)) {
+      pgl_spoil(st);
       int n = call_handler(L, a.last, a.fn);
       return n >= 0 ? n : raise_text(L, st->error);
     }
   }
+  struct pgl_tape *tape = st->tape;
+  if (tape) pgl_tape_op(L, tape, &c);
   bool on = false;
   if (creates && a.options) { /* no tensor parameters: nothing is owned yet */
     lua_getfield(L, a.options, "requires_grad");
     on = lua_toboolean(L, -1);
+    if (on) pgl_spoil(st);
   }
   pg_status s = pg_apply(&c);
   if (s == PG_ENOMEM && !st->injecting) {
@@ -83,6 +87,7 @@ static int call_op(lua_State *L) {
     s = pg_apply(&c);
   }
   pgl_args_free(&a);
+  if (tape) pgl_tape_op_done(tape, &c, s);
   if (s != PG_OK) return raise_text(L, pg_error(st->ctx));
   if (inplace) {
     pg_tensor_unref(c.out[0]);

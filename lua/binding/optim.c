@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "optim/optim.h"
-#include "pgl.h"
+#include "tape.h"
 
 static const char optim_tag = 0;
 
@@ -88,6 +88,7 @@ static int find_hyper(const pg_rule *rule, const char *name) {
 /* optim_add_group(h, params, options) */
 static int l_optim_add_group(lua_State *L) {
   optim_box *b = check_box(L);
+  pgl_spoil(pgl_state_of(L));
   luaL_checktype(L, 2, LUA_TTABLE);
   int n = (int)lua_rawlen(L, 2);
   double hyper[PG_MAX_PARAM] = {0};
@@ -117,6 +118,7 @@ static int check_group(lua_State *L, const optim_box *b) {
 
 static int l_optim_hyper(lua_State *L) {
   optim_box *b = check_box(L);
+  pgl_spoil(pgl_state_of(L));
   push_hyper(L, b->rule, pg_optim_hyper(b->o, check_group(L, b)));
   return 1;
 }
@@ -125,6 +127,7 @@ static int l_optim_hyper(lua_State *L) {
  * chained, and sums that round, go below 0 as PyTorch's do. */
 static int l_optim_set_hyper(lua_State *L) {
   optim_box *b = check_box(L);
+  pgl_spoil(pgl_state_of(L));
   int g = check_group(L, b);
   double *hyper = pg_optim_hyper(b->o, g), wanted[PG_MAX_PARAM];
   memcpy(wanted, hyper, sizeof wanted);
@@ -139,12 +142,21 @@ static int l_optim_set_hyper(lua_State *L) {
 }
 
 static int l_optim_step(lua_State *L) {
-  pgl_check(L, pg_optim_step(check_box(L)->o));
+  pg_optim *o = check_box(L)->o;
+  pgl_state *st = pgl_state_of(L);
+  if (st->tape) pgl_tape_step(L, st->tape, o, 1);
+  pg_status s = pg_optim_step(o);
+  if (s != PG_OK) pgl_spoil(st);
+  pgl_check(L, s);
   return 0;
 }
 
 static int l_optim_zero_grad(lua_State *L) {
-  pg_optim_zero_grad(check_box(L)->o, lua_isnoneornil(L, 2) || lua_toboolean(L, 2));
+  pg_optim *o = check_box(L)->o;
+  pgl_state *st = pgl_state_of(L);
+  bool to_none = lua_isnoneornil(L, 2) || lua_toboolean(L, 2);
+  if (st->tape) pgl_tape_zero_grad(L, st->tape, o, 1, to_none);
+  pg_optim_zero_grad(o, to_none);
   return 0;
 }
 
@@ -164,6 +176,7 @@ static int check_param(lua_State *L, const optim_box *b) {
 /* optim_state(h, i) -> {step=, scalars={..}, [name]=tensor} */
 static int l_optim_state(lua_State *L) {
   optim_box *b = check_box(L);
+  pgl_spoil(pgl_state_of(L));
   int i = check_param(L, b);
   lua_newtable(L);
   lua_pushinteger(L, *pg_optim_steps(b->o, i));
@@ -186,6 +199,7 @@ static int l_optim_state(lua_State *L) {
 /* optim_set_state(h, i, state): checked whole before anything is changed */
 static int l_optim_set_state(lua_State *L) {
   optim_box *b = check_box(L);
+  pgl_spoil(pgl_state_of(L));
   int i = check_param(L, b);
   luaL_checktype(L, 3, LUA_TTABLE);
   pg_tensor *own[PG_MAX_STATE] = {0}, *given[PG_MAX_STATE] = {0};

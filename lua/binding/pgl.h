@@ -10,18 +10,21 @@
 #include "autograd/registry.h"
 
 typedef struct pgl_scope pgl_scope;
+struct pgl_tape;
 
 /* One per Lua state; lives in the registry and is freed last. */
 typedef struct pgl_state {
   pg_ctx *ctx;
-  pgl_scope *scope;   /* innermost open scope */
-  size_t soft_max;    /* bytes live that make the collector run */
-  size_t live_before; /* bytes live after the last collection of young boxes */
-  int calls;          /* of pgl_pressure since then */
-  int tensor_meta;    /* the metatable's place in the registry */
-  lua_State *running; /* that called the engine; hooks run on it */
-  bool observed;      /* somebody wants to see every call of a module */
-  bool injecting;     /* core.fail_after is armed: no second try on ENOMEM */
+  pgl_scope *scope;      /* innermost open scope */
+  size_t soft_max;       /* bytes live that make the collector run */
+  size_t live_before;    /* bytes live after the last collection of young boxes */
+  int calls;             /* of pgl_pressure since then */
+  int tensor_meta;       /* the metatable's place in the registry */
+  lua_State *running;    /* that called the engine; hooks run on it */
+  struct pgl_tape *tape; /* records; NULL: none */
+  int epoch;             /* changes with what tapes take for settled */
+  bool observed;         /* somebody wants to see every call of a module */
+  bool injecting;        /* core.fail_after is armed: no second try on ENOMEM */
   char error[PG_ERROR_LEN];
   pg_tensor number; /* what a call's number becomes, while nobody else holds it */
   pg_storage number_storage;
@@ -56,6 +59,13 @@ void pgl_push(lua_State *L, pg_tensor *t);
 pgl_box *pgl_to_box(lua_State *L, int idx);
 /* The tensor at idx; raises for anything else and for a released one. */
 pg_tensor *pgl_check_tensor(lua_State *L, int idx);
+/* The same for those that look at nothing but shape, dtype and the like. */
+pg_tensor *pgl_peek_tensor(lua_State *L, int idx);
+/* What a tape that records cannot do again happens now. pgl_box_new, pgl_push and pgl_check_tensor
+ * do this. */
+void pgl_spoil(pgl_state *st);
+/* What tapes take for settled changes now: modes, parameters, hooks. */
+static inline void pgl_changed(pgl_state *st) { st->epoch++; }
 /* Call after bytes were allocated: runs the collector over young boxes now and then, and over all
  * when the soft maximum is passed. */
 void pgl_pressure(lua_State *L, pgl_state *st);
@@ -106,6 +116,7 @@ void pgl_open_optim(lua_State *L);
 void pgl_open_io(lua_State *L);
 void pgl_open_data(lua_State *L);
 void pgl_open_profile(lua_State *L);
+void pgl_open_tape(lua_State *L);
 
 /* scope.c */
 void pgl_scope_add(pgl_state *st, pgl_box *b);

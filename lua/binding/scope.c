@@ -83,7 +83,7 @@ static int scope_gc(lua_State *L) {
 static int scope_keep(lua_State *L) {
   pgl_scope *s = check_scope(L);
   for (int i = 2; i <= lua_gettop(L); i++) {
-    pgl_check_tensor(L, i);
+    pgl_peek_tensor(L, i);
     pgl_box *b = pgl_to_box(L, i);
     if (b->scope == s) hand_up(s, b);
   }

@@ -18,7 +18,9 @@ pgl_box *pgl_box_new_in(lua_State *L, pgl_state *st, bool tracked) {
 }
 
 pgl_box *pgl_box_new(lua_State *L, bool tracked) {
-  return pgl_box_new_in(L, pgl_state_of(L), tracked);
+  pgl_state *st = pgl_state_of(L);
+  pgl_spoil(st);
+  return pgl_box_new_in(L, st, tracked);
 }
 
 void pgl_push(lua_State *L, pg_tensor *t) {
@@ -42,10 +44,16 @@ static pg_tensor *live(lua_State *L, pgl_box *b) {
   return b->t;
 }
 
-pg_tensor *pgl_check_tensor(lua_State *L, int idx) {
+pg_tensor *pgl_peek_tensor(lua_State *L, int idx) {
   pgl_box *b = pgl_to_box(L, idx);
   if (!b) luaL_error(L, "expected a tensor, got %s", luaL_typename(L, idx));
   return live(L, b);
+}
+
+pg_tensor *pgl_check_tensor(lua_State *L, int idx) {
+  pg_tensor *t = pgl_peek_tensor(L, idx);
+  pgl_spoil(pgl_to_box(L, idx)->state);
+  return t;
 }
 
 static int box_release(lua_State *L) {
@@ -300,7 +308,7 @@ static void push_ints(lua_State *L, int n, const int64_t *v) {
 }
 
 static int t_size(lua_State *L) {
-  pg_tensor *t = pgl_check_tensor(L, 1);
+  pg_tensor *t = pgl_peek_tensor(L, 1);
   if (lua_isnoneornil(L, 2)) {
     push_ints(L, t->nd, t->shape);
     return 1;
@@ -316,23 +324,23 @@ static int t_size(lua_State *L) {
 }
 
 static int t_dim(lua_State *L) {
-  lua_pushinteger(L, pgl_check_tensor(L, 1)->nd);
+  lua_pushinteger(L, pgl_peek_tensor(L, 1)->nd);
   return 1;
 }
 
 static int t_numel(lua_State *L) {
-  lua_pushinteger(L, pg_numel(pgl_check_tensor(L, 1)));
+  lua_pushinteger(L, pg_numel(pgl_peek_tensor(L, 1)));
   return 1;
 }
 
 static int t_stride(lua_State *L) {
-  pg_tensor *t = pgl_check_tensor(L, 1);
+  pg_tensor *t = pgl_peek_tensor(L, 1);
   push_ints(L, t->nd, t->stride);
   return 1;
 }
 
 static int t_is_contiguous(lua_State *L) {
-  lua_pushboolean(L, pg_is_contiguous(pgl_check_tensor(L, 1)));
+  lua_pushboolean(L, pg_is_contiguous(pgl_peek_tensor(L, 1)));
   return 1;
 }
 
@@ -362,7 +370,7 @@ static int t_tostring(lua_State *L) {
 }
 
 static int t_len(lua_State *L) {
-  pg_tensor *t = pgl_check_tensor(L, 1);
+  pg_tensor *t = pgl_peek_tensor(L, 1);
   lua_pushinteger(L, t->nd ? t->shape[0] : 0);
   return 1;
 }
@@ -412,6 +420,7 @@ static int push_field(lua_State *L, int field, pg_tensor *t) {
     lua_pushstring(L, pg_dtype_name((pg_dtype)t->dtype));
     break;
   case F_GRAD:
+    pgl_spoil(pgl_state_of(L));
     pgl_push(L, t->grad);
     break;
   case F_REQUIRES_GRAD:
@@ -561,7 +570,7 @@ static int t_index(lua_State *L) {
     if (!lua_isnil(L, -1)) return 1;
     const char *key = lua_tostring(L, 2);
     int field = field_of(key);
-    return field ? push_field(L, field, pgl_check_tensor(L, 1)) : unknown_field(L, key);
+    return field ? push_field(L, field, pgl_peek_tensor(L, 1)) : unknown_field(L, key);
   }
   pg_tensor *t = pgl_check_tensor(L, 1);
   if (lua_type(L, 2) != LUA_TNUMBER && !lua_istable(L, 2) && !pgl_to_box(L, 2))

@@ -59,15 +59,18 @@ local ROOMS = {
   profiler = "perigee.profiler",
 }
 
-local FROM_IO = {save = true, load = true}
+local FROM = {
+  save = "perigee.io", load = "perigee.io",
+  compile = "perigee.compile", compile_info = "perigee.compile",
+}
 
 setmetatable(M, {
   __index = function(self, name)
     local value
     if ROOMS[name] then
       value = require(ROOMS[name])
-    elseif FROM_IO[name] then
-      value = require("perigee.io")[name]
+    elseif FROM[name] then
+      value = require(FROM[name])[name]
     else
       if type(name) ~= "string" or name:sub(1, 1) == "_" then return nil end
       local names = util.sorted_keys(self)

@@ -118,6 +118,7 @@ local KINDS = {"_modules", "_parameters", "_buffers"}
 
 --- Takes a name out of what is registered. @return whether it was
 local function remove(self, key)
+  core.touch()
   local found = false
   for _, kind in ipairs(KINDS) do
     found = found or rawget(self, kind)[key] ~= nil
@@ -146,6 +147,7 @@ local function register(self, what, kind, key, value)
     rawset(self, key, nil)
   end
   rawget(self, kind)[key] = value
+  core.touch()
 end
 
 --- Registers a child module.
@@ -182,6 +184,7 @@ end
 
 --- Calls of this module go the long way from now on.
 local function set_hooked(self)
+  core.touch()
   rawset(self, "_hooked", true)
   local handle = rawget(self, "_handle")
   if handle then core.layer_hooked(handle) end
@@ -231,6 +234,9 @@ local graph   -- perigee.nn.graph, once a table was among the inputs
 
 local function call_hooked(self, ...)
   local inputs = table.pack(...)
+  if next(rawget(self, "_pre_hooks") or {}) or next(rawget(self, "_hooks") or {}) then
+    core.spoil()
+  end
   for _, hook in ipairs(rawget(self, "_pre_hooks") or {}) do
     local changed = table.pack(hook.fn(self, table.unpack(inputs, 1, inputs.n)))
     if changed.n > 0 and changed[1] ~= nil then inputs = changed end
@@ -292,6 +298,7 @@ local function add_hook(self, list, fn, what)
   return {remove = function()
     for i, other in ipairs(hooks) do
       if other == hook then
+        core.touch()
         table.remove(hooks, i)
         return
       end
@@ -418,6 +425,7 @@ end
 function Module:set_training(mode)
   util.expect("set_training", "mode", mode, "boolean")
   rawset(self, "_training", mode)
+  core.touch()
 end
 
 --- Training mode (or evaluation mode, for false) for this module and all below it.
