@@ -269,7 +269,7 @@ static pg_status backward_ctc(pg_call *c) {
   pg_tensor *x = NULL, *g = NULL;
   ctc j;
   ctc_ints ints;
-  if (c->recording) return pg_fail(ctx, PG_EUNSUPPORTED, "ctc_loss has no second derivative");
+  if (c->recording) return pg_fail(ctx, PG_EUNSUPPORTED, "has no second derivative (create_graph)");
   PG_TRY(open_ctc(c, m->nd, m->shape, &j, &ints));
   size_t bytes = sizeof(double) * (size_t)(j.n * (2 * j.width + j.classes + 1));
   double *room = NULL;
@@ -302,7 +302,8 @@ static pg_status backward_ctc(pg_call *c) {
 const pg_op PG_AT(pg_ops_ctc)[] = {
     {"ctc_loss",
      "-log of the probability of all alignments of targets (labels 1..C without blank, n x longest "
-     "or in one row) with log_probs, steps x n x C; a mean divides by target_lengths first.",
+     "or in one row) with log_probs, steps x n x C; a mean divides by target_lengths first; "
+     "it has no second gradient.",
      {PG_T("log_probs"), PG_TIDX("targets"), PG_TIDX("input_lengths"), PG_TIDX("target_lengths"),
       PG_DEF("blank", PG_INT, 1), PG_REDUCTION, PG_DEF("zero_infinity", PG_FLAG, 0)},
      PG_NN,

@@ -69,3 +69,11 @@ it("ctc_loss takes lists of lengths and labels", function()
   H.same(F.ctc_loss(x, {{2, 3, 4}, {3, 3, 2}}, {6, 5}, {3, 2}),
     core.ops.ctc_loss(x, rows(), ints(6, 5), ints(3, 2)))
 end)
+
+it("ctc_loss says that it has no second derivative", function()
+  local x = H.randn(6, 2, 4)
+  x.requires_grad = true
+  local loss = through(x, rows(), ints(6, 5), ints(3, 2))
+  H.raises(function() core.grad({loss}, {x}, {create_graph = true}) end,
+    "ctc_loss: has no second derivative")
+end)

@@ -96,6 +96,9 @@ H.op("cov", {
 })
 H.op("corrcoef", {args = on {3, 5}, empty = false, rtol = 1e-5, smooth = false,
   wrong_shape = {on {2, 2, 2}, "at most 2 dims"}})
+it("corrcoef has second gradients off the diagonal, which is cut at 1", function()
+  H.gradgradcheck(function(x) return ops.corrcoef(x):triu(1) end, H.t64.randn(3, 5))
+end)
 
 describe("unique", function()
   it("gives places and counts where they are asked for", function()
