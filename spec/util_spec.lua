@@ -41,7 +41,7 @@ describe("util.options", function()
     assert.matches("options are batch_size, seed, shuffle", message, 1, true)
     assert.matches("util_spec.lua", message, 1, true)
     assert.error_matches(function() public({5}) end, "got 5 by position")
-    assert.error_matches(function() public("x") end, "expected a table of options, got string")
+    assert.error_matches(function() public("x") end, "expected a table of options, got 'x'")
   end)
 end)
 

@@ -96,22 +96,29 @@ static pg_status convert_inputs(pg_call *c, pg_tensor **owned) {
 static pg_status check_inplace(pg_call *c, pg_tensor *t, bool flow, pg_tensor **owned) {
   const pg_out *o = &c->os[0];
   if (o->nd != t->nd || memcmp(o->shape, t->shape, sizeof *o->shape * o->nd) != 0)
-    return pg_fail(c->ctx, PG_ESHAPE, "cannot work in place: the result %s does not fit into %s",
-                   pg_shape_str_of(o->nd, o->shape).s, pg_shape_str(t).s);
+    return pg_bad_in(c, PG_ESHAPE, 0, "%s to hold the result in place",
+                     pg_shape_str_of(o->nd, o->shape).s);
   if (o->dtype != t->dtype && (pg_is_float((pg_dtype)o->dtype) > pg_is_float((pg_dtype)t->dtype) ||
                                t->dtype == PG_BOOL || flow))
-    return pg_fail(c->ctx, PG_EDTYPE, "cannot work in place: the result is %s, the tensor %s",
-                   pg_dtype_name((pg_dtype)o->dtype), pg_dtype_name((pg_dtype)t->dtype));
+    return pg_fail(
+        c->ctx, PG_EDTYPE, "argument '%s': expected %s to hold the result in place, got %s",
+        pg_in_name(c, 0), pg_dtype_name((pg_dtype)o->dtype), pg_dtype_name((pg_dtype)t->dtype));
   for (int i = 0; i < t->nd; i++)
     if (t->stride[i] == 0 && t->shape[i] > 1)
-      return pg_fail(c->ctx, PG_ESTATE, "cannot work in place on an expanded tensor; clone() it");
+      return pg_fail(c->ctx, PG_ESTATE,
+                     "argument '%s': expected a tensor that may change in place, got an expanded "
+                     "one; clone() it",
+                     pg_in_name(c, 0));
   if (c->ctx->grad_mode && t->requires_grad && !t->node && !(c->op->flags & PG_INIT))
     return pg_fail(c->ctx, PG_ESTATE,
-                   "a leaf that requires grad cannot be changed in place; use pg.no_grad()");
+                   "argument '%s': expected a tensor that may change in place, got a leaf that "
+                   "requires grad; use pg.no_grad()",
+                   pg_in_name(c, 0));
   if (flow && t->is_view)
     return pg_fail(c->ctx, PG_ESTATE,
-                   "a view cannot be changed in place where gradients flow; assign to an index "
-                   "of the whole tensor, or clone() first");
+                   "argument '%s': expected a tensor that may change in place, got a view where "
+                   "gradients flow; assign to an index of the whole tensor, or clone() first",
+                   pg_in_name(c, 0));
   for (int i = 1; i < c->nin; i++) {
     pg_tensor *u = c->in[i];
     if (!u || u->storage != t->storage) continue;
@@ -329,7 +336,7 @@ static pg_status run(pg_call *c, pg_tensor **owned) {
 static pg_status apply(pg_call *c) {
   pg_ctx *ctx = c->ctx;
   const char *doing = ctx->doing;
-  ctx->doing = c->op->name;
+  ctx->doing = c->name ? c->name : c->op->name;
   pg_tensor *owned[PG_MAX_IN] = {0}, *given[PG_MAX_IN];
   int n = c->nin < PG_MAX_IN ? c->nin : PG_MAX_IN;
   for (int i = 0; i < n; i++) given[i] = c->in[i];

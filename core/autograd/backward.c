@@ -246,8 +246,8 @@ static pg_status check_node(engine *e, const pg_node *n) {
   e->ctx->doing = n->op->name;
   if (n->used)
     return pg_fail(e->ctx, PG_ESTATE,
-                   "backward ran through this graph before and freed it; give "
-                   "{retain_graph = true} the first time");
+                   "argument 'retain_graph' of backward: expected true the first time, got false: "
+                   "backward ran through this graph before and freed it");
   for (int i = 0; i < n->nin; i++)
     if (n->in[i] && n->version[i] != n->in[i]->storage->version)
       return pg_fail(e->ctx, PG_ESTATE,
@@ -396,18 +396,21 @@ static pg_status run(engine *e) {
 static pg_status seed(engine *e, pg_tensor *root, pg_tensor *grad) {
   pg_ctx *ctx = e->ctx;
   if (!root->requires_grad)
-    return pg_fail(ctx, PG_ESTATE, "the tensor does not depend on anything that requires grad");
+    return pg_fail(ctx, PG_ESTATE,
+                   "argument 'self': expected a tensor that requires grad, got one that does not "
+                   "depend on any");
   pg_tensor *g;
   if (grad) {
     if (!pg_same_shape(root, grad))
-      return pg_fail(ctx, PG_ESHAPE, "gradient %s does not have the shape of the tensor, %s",
-                     pg_shape_str(grad).s, pg_shape_str(root).s);
+      return pg_fail(ctx, PG_ESHAPE,
+                     "argument 'gradient': expected the shape of the tensor, %s, got %s",
+                     pg_shape_str(root).s, pg_shape_str(grad).s);
     g = pg_tensor_ref(grad);
   } else {
     if (pg_numel(root) != 1)
       return pg_fail(ctx, PG_ESHAPE,
-                     "needs a gradient of its own for a tensor of more than one "
-                     "element, %s",
+                     "argument 'gradient': expected one for a tensor of more than one element, %s, "
+                     "got nothing",
                      pg_shape_str(root).s);
     PG_TRY(pg_tensor_new(ctx, (pg_dtype)root->dtype, root->nd, root->shape, &g));
     pg_tensor_fill(g, 1);
@@ -450,7 +453,10 @@ pg_status pg_grad(pg_ctx *ctx, int nroot, pg_tensor *const *root, pg_tensor *con
   for (int i = 0; i < ninput; i++) result[i] = NULL;
   for (int i = 0; i < ninput; i++)
     if (!input[i]->requires_grad)
-      return pg_fail(ctx, PG_ESTATE, "grad: input %d does not require grad", i + 1);
+      return pg_fail(ctx, PG_ESTATE,
+                     "grad: argument 'inputs': expected tensors that require grad, got one without "
+                     "as input %d",
+                     i + 1);
   engine e = {.ctx = ctx,
               .retain = retain_graph || create_graph,
               .create = create_graph,

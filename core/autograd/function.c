@@ -27,7 +27,7 @@ pg_status pg_function_record(pg_ctx *ctx, pg_function *f, int nin, pg_tensor *co
   for (int i = 0; i < nin; i++) flow = flow || in[i]->requires_grad;
   pg_status s = PG_OK;
   if (nout > PG_MAX_OUT)
-    s = pg_fail(ctx, PG_EARG, "a function may return at most %d tensors, got %d", PG_MAX_OUT, nout);
+    s = pg_fail(ctx, PG_EARG, "forward: expected at most %d tensors, got %d", PG_MAX_OUT, nout);
   pg_node *n = NULL;
   if (s == PG_OK && flow && ctx->grad_mode) {
     pg_call c;
@@ -58,7 +58,9 @@ pg_status pg_tensor_hook(pg_tensor *t, pg_hook *h) {
   h->next = NULL;
   if (!t->requires_grad) {
     h->drop(h);
-    return pg_fail(t->ctx, PG_ESTATE, "a hook needs a tensor that requires grad");
+    return pg_fail(t->ctx, PG_ESTATE,
+                   "register_hook: argument 'self': expected a tensor that requires grad, got one "
+                   "that does not");
   }
   t->ctx->hooks_drop = pg__hooks_drop;
   h->out = t->node ? t->node_out : 0;
@@ -76,8 +78,8 @@ pg_status pg__hooks_run(pg_ctx *ctx, pg_hook *hooks, int out, pg_tensor **grad) 
     memcpy(shape, (*grad)->shape, sizeof shape);
     PG_TRY(h->run(h, grad));
     if ((*grad)->nd != nd || memcmp(shape, (*grad)->shape, sizeof *shape * (size_t)nd) != 0)
-      return pg_fail(ctx, PG_ESHAPE, "a hook returned %s for a gradient %s", pg_shape_str(*grad).s,
-                     pg_shape_str_of(nd, shape).s);
+      return pg_fail(ctx, PG_ESHAPE, "a hook's result: expected the gradient's shape %s, got %s",
+                     pg_shape_str_of(nd, shape).s, pg_shape_str(*grad).s);
   }
   return PG_OK;
 }

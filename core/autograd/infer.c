@@ -19,16 +19,133 @@ const char *pg_in_name(const pg_call *c, int i) {
   return p ? p->name : "?";
 }
 
-const char *pg_arg_name(const pg_call *c, int k) {
-  int at = k;
+/* Parameter of argument k. */
+static const pg_param *argument(const pg_call *c, int k) {
   for (const pg_param *p = c->op->param; p->kind != PG_END; p++)
-    if (p->kind != PG_TENSOR && p->kind != PG_TENSORS && at-- == 0) return p->name;
-  return "?";
+    if (p->kind != PG_TENSOR && p->kind != PG_TENSORS && k-- == 0) return p;
+  return NULL;
+}
+
+const char *pg_arg_name(const pg_call *c, int k) {
+  const pg_param *p = argument(c, k);
+  return p ? p->name : "?";
+}
+
+/* The value of argument k, in the words of a message. */
+static pg_str value_str(const pg_call *c, int k) {
+  const pg_arg *a = &c->arg[k];
+  pg_str out;
+  const size_t n = sizeof out.s;
+  if (!a->set) {
+    snprintf(out.s, n, "nothing");
+    return out;
+  }
+  switch (argument(c, k)->kind) {
+  case PG_FLOAT:
+    snprintf(out.s, n, "%g", a->f);
+    break;
+  case PG_FLAG:
+    snprintf(out.s, n, "%s", a->i ? "true" : "false");
+    break;
+  case PG_DTYPE:
+    snprintf(out.s, n, "%s", pg_dtype_name((pg_dtype)a->i));
+    break;
+  case PG_ENUM: {
+    const char *word = argument(c, k)->choices;
+    for (int64_t i = a->i; i > 0; i--) word += strcspn(word, "|") + 1;
+    snprintf(out.s, n, "'%.*s'", (int)strcspn(word, "|"), word);
+    break;
+  }
+  case PG_STRING:
+    snprintf(out.s, n, "'%.60s'", a->s);
+    break;
+  case PG_INTS:
+  case PG_SHAPE:
+    if (a->s) snprintf(out.s, n, "'%.60s'", a->s);
+    else if (a->n == 1) snprintf(out.s, n, "%lld", (long long)a->v[0]);
+    else out = pg_shape_str_of(a->n, a->v);
+    break;
+  default:
+    snprintf(out.s, n, "%lld", (long long)a->i);
+  }
+  return out;
+}
+
+pg_status pg_bad_in(pg_call *c, pg_status code, int i, const char *fmt, ...) {
+  char expected[PG_ERROR_LEN / 2];
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(expected, sizeof expected, fmt, ap);
+  va_end(ap);
+  const pg_tensor *t = c->in[i];
+  pg_str got;
+  if (!t) snprintf(got.s, sizeof got.s, "nothing");
+  else if (t->is_number) snprintf(got.s, sizeof got.s, "%g", pg_item_f64(t));
+  else if (code == PG_EDTYPE)
+    snprintf(got.s, sizeof got.s, "%s", pg_dtype_name((pg_dtype)t->dtype));
+  else got = pg_shape_str(t);
+  return pg_fail(c->ctx, code, "argument '%s': expected %s, got %s", pg_in_name(c, i), expected,
+                 got.s);
+}
+
+pg_status pg_bad_arg(pg_call *c, pg_status code, int k, const char *fmt, ...) {
+  char expected[PG_ERROR_LEN / 2];
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(expected, sizeof expected, fmt, ap);
+  va_end(ap);
+  return pg_fail(c->ctx, code, "argument '%s': expected %s, got %s", pg_arg_name(c, k), expected,
+                 value_str(c, k).s);
+}
+
+pg_str pg_shape_only(int nd, int dim, int64_t size) {
+  pg_str out;
+  size_t at = (size_t)snprintf(out.s, sizeof out.s, "[");
+  for (int i = 0; i < nd && at < sizeof out.s; i++) {
+    const char *before = i ? " x " : "";
+    if (i == dim)
+      at += (size_t)snprintf(out.s + at, sizeof out.s - at, "%s%lld", before, (long long)size);
+    else at += (size_t)snprintf(out.s + at, sizeof out.s - at, "%s*", before);
+  }
+  if (at < sizeof out.s) snprintf(out.s + at, sizeof out.s - at, "]");
+  return out;
+}
+
+pg_status pg_broadcast_in(pg_call *c, int i, int with, int *nd, int64_t *shape) {
+  const pg_tensor *t = c->in[i];
+  if (pg_broadcasts(*nd, shape, t->nd, t->shape, nd, shape)) return PG_OK;
+  return pg_bad_in(c, PG_ESHAPE, i, "a shape that broadcasts with %s%s%s",
+                   with < 0 ? "" : pg_in_name(c, with), with < 0 ? "" : " ",
+                   pg_shape_str_of(*nd, shape).s);
+}
+
+pg_status pg_want_spread(pg_call *c, int i, const char *what, int nd, const int64_t *shape) {
+  const pg_tensor *t = c->in[i];
+  int joint_nd;
+  int64_t joint[PG_MAX_DIMS];
+  if (pg_broadcasts(nd, shape, t->nd, t->shape, &joint_nd, joint) && joint_nd == nd &&
+      memcmp(joint, shape, sizeof *shape * (size_t)nd) == 0)
+    return PG_OK;
+  return pg_bad_in(c, PG_ESHAPE, i, "a shape that broadcasts to %s %s", what,
+                   pg_shape_str_of(nd, shape).s);
+}
+
+/* What is wrong with a shape that an op would make; the blame is on the argument that gives it,
+ * where there is one. */
+static pg_status bad_shape(pg_call *c, int nd, const int64_t *shape, const char *expected) {
+  int k = 0;
+  for (const pg_param *p = c->op->param; p->kind != PG_END; p++) {
+    if (p->kind == PG_SHAPE) return pg_bad_arg(c, PG_ESHAPE, k, "%s", expected);
+    k += p->kind != PG_TENSOR && p->kind != PG_TENSORS;
+  }
+  return pg_fail(c->ctx, PG_ESHAPE, "the result: expected %s, got %s", expected,
+                 pg_shape_str_of(nd, shape).s);
 }
 
 pg_status pg_out_shape(pg_call *c, int j, pg_dtype dtype, int nd, const int64_t *shape) {
   int64_t n;
-  PG_TRY(pg_shape_check(c->ctx, dtype, nd, shape, &n));
+  const char *expected = pg_shape_fault(dtype, nd, shape, &n);
+  if (expected) return bad_shape(c, nd, shape, expected);
   pg_out *o = &c->os[j];
   o->dtype = (unsigned char)dtype;
   o->nd = (unsigned char)nd;
@@ -57,8 +174,7 @@ pg_status pg_out_broadcast(pg_call *c, int j, pg_dtype dtype, int n) {
     same = c->in[i] && (c->in[i]->nd == 0 || pg_same_shape(first, c->in[i]));
   if (same) return pg_out_shape(c, j, dtype, first->nd, first->shape);
   for (int i = 0; i < n; i++)
-    if (c->in[i])
-      PG_TRY(pg_broadcast(c->ctx, nd, shape, c->in[i]->nd, c->in[i]->shape, &nd, shape));
+    if (c->in[i]) PG_TRY(pg_broadcast_in(c, i, i == 1 ? 0 : -1, &nd, shape));
   for (int i = 0; i < n; i++) {
     const pg_tensor *t = c->in[i];
     if (!t || t->nd != nd || memcmp(t->shape, shape, sizeof *shape * (size_t)nd) != 0) continue;
@@ -98,8 +214,7 @@ pg_status pg_want(pg_call *c, int i, unsigned mask) {
 pg_status pg_want_dim(pg_call *c, int i, int nd) {
   const pg_tensor *t = c->in[i];
   if (!t || t->nd == nd) return PG_OK;
-  return pg_fail(c->ctx, PG_ESHAPE, "argument '%s': expected %d dims, got %s", pg_in_name(c, i), nd,
-                 pg_shape_str(t).s);
+  return pg_bad_in(c, PG_ESHAPE, i, "%d dims", nd);
 }
 
 pg_status pg_want_same_dtype(pg_call *c, int i, int j) {
@@ -160,8 +275,7 @@ pg_status pg_arg_dims(pg_call *c, int k, int nd, unsigned *mask) {
   for (int i = 0; i < a->n; i++) {
     int d;
     PG_TRY(pg_dim(c->ctx, pg_arg_name(c, k), a->v[i], nd, &d));
-    if (*mask >> d & 1)
-      return pg_fail(c->ctx, PG_EARG, "%s %d appears twice", pg_arg_name(c, k), d + 1);
+    if (*mask >> d & 1) return pg_bad_arg(c, PG_EARG, k, "each dim once");
     *mask |= 1u << d;
   }
   if (nd == 0) *mask = 0;

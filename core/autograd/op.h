@@ -102,9 +102,10 @@ struct pg_call {
   pg_ctx *ctx;
   const pg_op *op;
   int nin, nout;
-  bool inplace;   /* out[0] is in[0] */
-  bool recording; /* forward: a gradient will be asked for, keep[] is worth filling; backward:
-                     create_graph */
+  const char *name; /* what the caller calls it, for messages; NULL: op's first name */
+  bool inplace;     /* out[0] is in[0] */
+  bool recording;   /* forward: a gradient will be asked for, keep[] is worth filling; backward:
+                       create_graph */
   pg_tensor **in;
   const pg_meta *meta;
   bool *need;
@@ -170,6 +171,18 @@ enum { /* sets of dtypes */
        PG_M_BOOL = 1 << PG_BOOL,
        PG_M_ANY = (1 << PG_NDTYPES) - 1
 };
+/* code with "argument 'other': expected <text>, got [4 x 2]", where tensor parameter i is what is
+ * wrong: its dtype with PG_EDTYPE, its value where it came as a number, else its shape. */
+pg_status pg_bad_in(pg_call *c, pg_status code, int i, const char *fmt, ...) PG_PRINTF(4, 5);
+/* The same for argument k, with its value. */
+pg_status pg_bad_arg(pg_call *c, pg_status code, int k, const char *fmt, ...) PG_PRINTF(4, 5);
+/* "[* x 5]": nd dims of which only one has a size that matters. */
+pg_str pg_shape_only(int nd, int dim, int64_t size);
+/* Joins in[i]'s shape to the first *nd sizes, as broadcasting does; with names the tensor parameter
+ * whose shape that is, or -1: any before i. PG_ESHAPE where it does not fit. */
+pg_status pg_broadcast_in(pg_call *c, int i, int with, int *nd, int64_t *shape);
+/* PG_ESHAPE unless in[i] broadcasts to this shape, that of `what`. */
+pg_status pg_want_spread(pg_call *c, int i, const char *what, int nd, const int64_t *shape);
 /* PG_EDTYPE unless in[i] is of the set: "argument 'weight': expected float32 or float64, got
  * int64". */
 pg_status pg_want(pg_call *c, int i, unsigned mask);

@@ -10,8 +10,8 @@
 pg_status pg_range(pg_ctx *ctx, int64_t first, int64_t last, pg_tensor **out) {
   int64_t n;
   if (__builtin_sub_overflow(last, first, &n) || n == INT64_MAX || n < -1) {
-    return pg_fail(ctx, PG_EINDEX, "range %lld .. %lld is empty or too long", (long long)first,
-                   (long long)last);
+    return pg_fail(ctx, PG_EINDEX, "argument 'last': expected at least first %lld - 1, got %lld",
+                   (long long)first, (long long)last);
   }
   n++;
   PG_TRY(pg_tensor_new(ctx, PG_I64, 1, &n, out));
@@ -60,23 +60,24 @@ static void copy_rows(void *arg, int64_t begin, int64_t end) {
 pg_status pg_rows(pg_ctx *ctx, const pg_tensor *t, const pg_tensor *index, bool unit,
                   pg_tensor **out) {
   if (t->nd == 0 || !pg_is_contiguous(t)) {
-    return pg_fail(ctx, PG_ESHAPE, "expected a contiguous tensor with rows, got %s",
+    return pg_fail(ctx, PG_ESHAPE,
+                   "argument 'self': expected a contiguous tensor with rows, got %s",
                    pg_shape_str(t).s);
   }
   if (index->dtype != PG_I64 || index->nd != 1 || !pg_is_contiguous(index)) {
-    return pg_fail(ctx, PG_EDTYPE, "expected a list of int64 indices, got %s %s",
+    return pg_fail(ctx, PG_EDTYPE, "argument 'index': expected a list of int64 indices, got %s %s",
                    pg_dtype_name((pg_dtype)index->dtype), pg_shape_str(index).s);
   }
   if (unit && t->dtype != PG_U8) {
-    return pg_fail(ctx, PG_EDTYPE, "expected uint8 to scale to 0 .. 1, got %s",
+    return pg_fail(ctx, PG_EDTYPE, "argument 'self': expected uint8 to scale to 0 .. 1, got %s",
                    pg_dtype_name((pg_dtype)t->dtype));
   }
   int64_t m = index->shape[0], n = t->shape[0], shape[PG_MAX_DIMS];
   const int64_t *place = pg_data(index);
   for (int64_t i = 0; i < m; i++) {
     if (place[i] < 1 || place[i] > n) {
-      return pg_fail(ctx, PG_EINDEX, "index %lld is out of range: expected 1 .. %lld",
-                     (long long)place[i], (long long)n);
+      return pg_fail(ctx, PG_EINDEX, "argument 'index': expected 1..%lld, got %lld", (long long)n,
+                     (long long)place[i]);
     }
   }
   memcpy(shape, t->shape, sizeof shape);

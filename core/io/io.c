@@ -135,8 +135,8 @@ pg_status pg_format_for(pg_ctx *ctx, const char *path, const pg_format **out) {
     strncat(known, f->suffixes, sizeof known - strlen(known) - 1);
   }
   for (char *p = known; *p != 0; p++) *p = *p == '|' ? ' ' : *p;
-  return pg_fail(ctx, PG_EUNSUPPORTED, "%s: no format is known by this ending; there are %s", path,
-                 known);
+  return pg_fail(ctx, PG_EUNSUPPORTED, "%s: argument 'path': expected an ending of %s, got %s",
+                 path, known, path);
 }
 
 pg_status pg_load(pg_ctx *ctx, const pg_format *format, const char *path, pg_bundle *b) {

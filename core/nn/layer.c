@@ -142,11 +142,11 @@ pg_status pg_layer_set(pg_layer *l, int i, pg_tensor *t) {
   const pg_slot *slot = &l->def->slot[i];
   if (t && slot->kind == PG_SLOT_PARAM) {
     if (!pg_is_float((pg_dtype)t->dtype))
-      return pg_fail(l->ctx, PG_EDTYPE, "%s.%s: a parameter is a floating tensor, got %s",
+      return pg_fail(l->ctx, PG_EDTYPE, "%s: argument '%s': expected a floating tensor, got %s",
                      l->def->name, slot->name, pg_dtype_name((pg_dtype)t->dtype));
     if (t->node)
       return pg_fail(l->ctx, PG_ESTATE,
-                     "%s.%s: a parameter is a leaf, got the result of an op; detach() it",
+                     "%s: argument '%s': expected a leaf, got the result of an op; detach() it",
                      l->def->name, slot->name);
   }
   if (t) {
@@ -162,8 +162,8 @@ pg_status pg_layer_set(pg_layer *l, int i, pg_tensor *t) {
 
 pg_status pg_layer_put(pg_layer *l, int i, pg_tensor *t) {
   if (!pg_is_float((pg_dtype)t->dtype))
-    return pg_fail(l->ctx, PG_EDTYPE, "%s.%s: expected a floating tensor, got %s", l->def->name,
-                   l->def->slot[i].name, pg_dtype_name((pg_dtype)t->dtype));
+    return pg_fail(l->ctx, PG_EDTYPE, "%s: argument '%s': expected a floating tensor, got %s",
+                   l->def->name, l->def->slot[i].name, pg_dtype_name((pg_dtype)t->dtype));
   pg_tensor_ref(t);
   pg_tensor_unref(l->slot[i]);
   l->slot[i] = t;
@@ -174,8 +174,10 @@ pg_status pg_layer_put(pg_layer *l, int i, pg_tensor *t) {
 pg_status pg_layer_set_arg(pg_layer *l, int i, const pg_arg *value) {
   const pg_param *p = &l->def->param[i];
   if (p->kind == PG_INTS || p->kind == PG_SHAPE || p->kind == PG_STRING)
-    return pg_fail(l->ctx, PG_EARG, "%s.%s cannot be assigned to; make another layer", l->def->name,
-                   p->name);
+    return pg_fail(l->ctx, PG_EARG,
+                   "%s: argument '%s': expected what the layer was made with, got another value; "
+                   "make another layer",
+                   l->def->name, p->name);
   if (l->def->sync) PG_TRY(l->def->sync(l));
   pg_arg old = l->arg[i];
   l->arg[i] = *value;
@@ -244,7 +246,7 @@ static pg_status pass_arg(const pg_layer *l, int from, const pg_param *p, pg_arg
     size_t n = word_at(q->choices, a->i, &word);
     to->i = choice_of(p, word, n);
     if (to->i < 0)
-      return pg_fail(l->ctx, PG_EARG, "argument '%s': the op takes %s, got %.*s", p->name,
+      return pg_fail(l->ctx, PG_EARG, "argument '%s': expected one of %s, got '%.*s'", p->name,
                      p->choices, (int)n, word);
   } else if ((p->kind == PG_INTS || p->kind == PG_SHAPE) && (list || whole)) {
     const int64_t *v = whole ? &a->i : a->v;
@@ -254,7 +256,8 @@ static pg_status pass_arg(const pg_layer *l, int from, const pg_param *p, pg_arg
       return PG_OK;
     }
     if (c->nints + to->n > PG_MAX_INTS)
-      return pg_fail(l->ctx, PG_EARG, "argument '%s': too many integers", p->name);
+      return pg_fail(l->ctx, PG_EARG, "argument '%s': expected at most %d integers, got more",
+                     p->name, PG_MAX_INTS);
     to->v = memcpy(c->ints + c->nints, v, sizeof *v * (size_t)to->n);
     c->nints += to->n;
   } else if (p->kind == q->kind ||
@@ -273,7 +276,7 @@ static pg_status fill_call(pg_layer *l, pg_call *c, int nin, pg_tensor *const *i
     if (p->kind == PG_TENSOR) {
       if (i < nin) c->in[i] = in[i];
       if (!c->in[i] && !(p->flags & PG_OPTIONAL))
-        return pg_fail(l->ctx, PG_EARG, "argument '%s' is missing", p->name);
+        return pg_fail(l->ctx, PG_EARG, "argument '%s': expected a tensor, got nothing", p->name);
       i++;
       continue;
     }
@@ -320,7 +323,7 @@ pg_status pg_layer_forward(pg_layer *l, int nin, pg_tensor *const *in, pg_tensor
   int least = def->nin_least ? def->nin_least : def->nin;
   for (int j = 0; j < def->nout; j++) out[j] = NULL;
   if (nin < least || nin > def->nin)
-    return pg_fail(ctx, PG_EARG, "%s: expected %d input%s, got %d", def->name,
+    return pg_fail(ctx, PG_EARG, "%s: argument 'input': expected %d tensor%s, got %d", def->name,
                    nin < least ? least : def->nin, (nin < least ? least : def->nin) == 1 ? "" : "s",
                    nin);
   const char *where = ctx->where;

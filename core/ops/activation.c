@@ -146,16 +146,13 @@ static pg_status gelu_backward(pg_call *c) {
 
 static pg_status hardtanh_infer(pg_call *c) {
   if (c->arg[0].f > c->arg[1].f)
-    return pg_fail(c->ctx, PG_EVALUE, "min_val %g is larger than max_val %g", c->arg[0].f,
-                   c->arg[1].f);
+    return pg_bad_arg(c, PG_EVALUE, 0, "at most max_val %g", c->arg[1].f);
   if (c->in[0]->dtype == PG_U8 && c->arg[0].f < 0)
-    return pg_fail(c->ctx, PG_EVALUE, "argument 'min_val': expected at least 0 for uint8, got %g",
-                   c->arg[0].f);
+    return pg_bad_arg(c, PG_EVALUE, 0, "at least 0 for uint8");
   return infer_number(c);
 }
 static pg_status celu_infer(pg_call *c) {
-  if (c->arg[0].f == 0)
-    return pg_fail(c->ctx, PG_EVALUE, "argument 'alpha': expected other than 0");
+  if (c->arg[0].f == 0) return pg_bad_arg(c, PG_EVALUE, 0, "a number but 0");
   return infer_real(c);
 }
 static pg_status shrink_infer(pg_call *c) {
@@ -433,11 +430,9 @@ static pg_status glu_infer(pg_call *c) {
   const pg_tensor *x = c->in[0];
   int dim;
   PG_TRY(pg_want(c, 0, PG_M_REAL));
-  if (!x->nd) return pg_fail(c->ctx, PG_ESHAPE, "expected at least one dim, got a scalar");
+  if (!x->nd) return pg_bad_in(c, PG_ESHAPE, 0, "at least 1 dim");
   PG_TRY(pg_arg_dim(c, 0, x->nd, &dim));
-  if (x->shape[dim] % 2)
-    return pg_fail(c->ctx, PG_ESHAPE, "dim %d must be even to be halved, got %s", dim + 1,
-                   pg_shape_str(x).s);
+  if (x->shape[dim] % 2) return pg_bad_in(c, PG_ESHAPE, 0, "an even size in dim %d", dim + 1);
   int64_t shape[PG_MAX_DIMS];
   for (int i = 0; i < x->nd; i++) shape[i] = i == dim ? x->shape[i] / 2 : x->shape[i];
   return pg_out_shape(c, 0, (pg_dtype)x->dtype, x->nd, shape);

@@ -326,15 +326,19 @@ static pg_status batch_shape(pg_call *c, int *nd, int64_t *shape) {
   const pg_tensor *q = c->in[QUERY], *k = c->in[KEY], *v = c->in[VALUE];
   int64_t some[PG_MAX_DIMS];
   int n;
-  PG_TRY(pg_broadcast(c->ctx, q->nd - 2, q->shape, k->nd - 2, k->shape, &n, some));
-  return pg_broadcast(c->ctx, n, some, v->nd - 2, v->shape, nd, shape);
+  int bad = KEY;
+  if (pg_broadcasts(q->nd - 2, q->shape, k->nd - 2, k->shape, &n, some)) {
+    if (pg_broadcasts(n, some, v->nd - 2, v->shape, nd, shape)) return PG_OK;
+    bad = VALUE;
+  }
+  return pg_bad_in(c, PG_ESHAPE, bad, "a batch that broadcasts with that of query %s",
+                   pg_shape_str(q).s);
 }
 
 static pg_status check_mask(pg_call *c, int nd, const int64_t *shape) {
   const pg_tensor *m = c->in[MASK];
   if (!m) return PG_OK;
-  if (c->arg[IS_CAUSAL].i)
-    return pg_fail(c->ctx, PG_EARG, "attn_mask and is_causal exclude each other");
+  if (c->arg[IS_CAUSAL].i) return pg_bad_in(c, PG_EARG, MASK, "nothing where is_causal is true");
   if (m->dtype != PG_BOOL && m->dtype != c->in[QUERY]->dtype)
     return pg_fail(c->ctx, PG_EDTYPE, "argument 'attn_mask': expected bool or %s, got %s",
                    pg_dtype_name((pg_dtype)c->in[QUERY]->dtype), pg_dtype_name((pg_dtype)m->dtype));
@@ -357,11 +361,11 @@ static pg_status infer(pg_call *c) {
   }
   const pg_tensor *q = c->in[QUERY], *k = c->in[KEY], *v = c->in[VALUE];
   if (q->shape[q->nd - 1] != k->shape[k->nd - 1])
-    return pg_fail(c->ctx, PG_ESHAPE, "the widths of query %s and key %s differ", pg_shape_str(q).s,
-                   pg_shape_str(k).s);
+    return pg_bad_in(c, PG_ESHAPE, KEY, "%s to follow query %s",
+                     pg_shape_only(k->nd, k->nd - 1, q->shape[q->nd - 1]).s, pg_shape_str(q).s);
   if (k->shape[k->nd - 2] != v->shape[v->nd - 2])
-    return pg_fail(c->ctx, PG_ESHAPE, "the lengths of key %s and value %s differ",
-                   pg_shape_str(k).s, pg_shape_str(v).s);
+    return pg_bad_in(c, PG_ESHAPE, VALUE, "%s to follow key %s",
+                     pg_shape_only(v->nd, v->nd - 2, k->shape[k->nd - 2]).s, pg_shape_str(k).s);
   double p = c->arg[DROPOUT_P].f;
   if (!(p >= 0 && p < 1))
     return pg_fail(c->ctx, PG_EARG, "argument 'dropout_p': expected 0 to below 1, got %g", p);

@@ -159,14 +159,13 @@ static pg_status infer_batch(pg_call *c) {
   }
   bool training = c->arg[0].i != 0;
   if (!training && (!c->in[MEAN] || !c->in[VAR]))
-    return pg_fail(c->ctx, PG_EARG, "needs running_mean and running_var where training is false");
+    return pg_bad_in(c, PG_EARG, c->in[MEAN] ? VAR : MEAN, "a tensor where training is false");
   if (!c->in[MEAN] != !c->in[VAR])
-    return pg_fail(c->ctx, PG_EARG, "give both running_mean and running_var, or neither");
+    return pg_bad_in(c, PG_EARG, c->in[MEAN] ? VAR : MEAN, "a tensor beside %s",
+                     pg_in_name(c, c->in[MEAN] ? MEAN : VAR));
   int64_t each = pg_numel(x) / pg_max64(1, x->shape[1]);
   if (training && each == 1)
-    return pg_fail(c->ctx, PG_EVALUE,
-                   "expected more than one value per channel in training, got %s",
-                   pg_shape_str(x).s);
+    return pg_bad_in(c, PG_EVALUE, X, "more than one value per channel in training");
   if (channels_inside(x)) return pg_out_like(c, 0, (pg_dtype)x->dtype, x);
   return pg_out_shape(c, 0, (pg_dtype)x->dtype, x->nd, x->shape);
 }

@@ -167,7 +167,7 @@ static pg_status infer_arith(pg_call *c) { /* add, mul, maximum */
 static pg_status infer_number(pg_call *c) { /* remainder, fmod, floor_divide */
   PG_TRY(want_all(c, 2, PG_M_NUM | PG_M_BOOL));
   pg_dtype d = pg_promote(c, 2);
-  if (d == PG_BOOL) return pg_fail(c->ctx, PG_EDTYPE, "expected numbers, got bool and bool");
+  if (d == PG_BOOL) return pg_bad_in(c, PG_EDTYPE, 0, "numbers");
   return infer_as(c, 2, d);
 }
 static pg_status infer_float(pg_call *c) { /* atan2, hypot */
@@ -212,7 +212,9 @@ static pg_status check_divisor(pg_call *c) {
   else
     for (int64_t i = 0; i < n; i++) zero |= ((const uint8_t *)data)[i] == 0;
   pg_tensor_unref(flat);
-  return zero ? pg_fail(c->ctx, PG_EVALUE, "integer division by zero") : PG_OK;
+  return zero ? pg_fail(c->ctx, PG_EVALUE, "argument '%s': expected integers without a zero, got 0",
+                        pg_in_name(c, 1))
+              : PG_OK;
 }
 
 /* gin[i] = zeros, if needed: the gradient of a step. */
@@ -345,11 +347,9 @@ static const pg_loop *pow_fixed(double v) {
 static pg_status pow_infer(pg_call *c) {
   PG_TRY(want_all(c, 2, PG_M_NUM | PG_M_BOOL));
   pg_dtype d = pg_promote(c, 2);
-  if (d == PG_BOOL && !c->in[1]->is_number)
-    return pg_fail(c->ctx, PG_EDTYPE, "expected numbers, got bool to the power of bool");
+  if (d == PG_BOOL && !c->in[1]->is_number) return pg_bad_in(c, PG_EDTYPE, 0, "numbers");
   if (!pg_is_float(d) && c->in[1]->is_number && pg_item_f64(c->in[1]) < 0)
-    return pg_fail(c->ctx, PG_EVALUE, "integers to the negative power %g are not integers",
-                   pg_item_f64(c->in[1]));
+    return pg_bad_in(c, PG_EVALUE, 1, "at least 0 for integers");
   return infer_as(c, 2, d);
 }
 static pg_status pow_forward(pg_call *c) {
@@ -539,7 +539,7 @@ static pg_status addcdiv_infer(pg_call *c) {
   PG_TRY(want_all(c, 3, PG_M_NUM));
   pg_dtype d = pg_promote(c, 3);
   if (!pg_is_float(d))
-    return pg_fail(c->ctx, PG_EDTYPE, "expected a floating dtype, got %s", pg_dtype_name(d));
+    return pg_bad_in(c, PG_EDTYPE, 0, "float32 or float64 in one of the three tensors");
   return infer_as(c, 3, d);
 }
 static pg_status addcdiv_forward(pg_call *c) {

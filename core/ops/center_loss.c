@@ -18,17 +18,17 @@ static pg_status check(pg_call *c, int x, int y, int k) {
   PG_TRY(pg_want_same_dtype(c, x, k));
   const pg_tensor *f = c->in[x], *m = c->in[k];
   if (f->shape[1] != m->shape[1])
-    return pg_fail(c->ctx, PG_ESHAPE, "features %s and centers %s differ in their second size",
-                   pg_shape_str(f).s, pg_shape_str(m).s);
+    return pg_bad_in(c, PG_ESHAPE, x, "%s to follow %s %s", pg_shape_only(2, 1, m->shape[1]).s,
+                     pg_in_name(c, k), pg_shape_str(m).s);
   if (y < 0) return PG_OK;
   PG_TRY(pg_want(c, y, PG_M_INT));
   const pg_tensor *t = c->in[y];
   bool fits =
       t->nd >= 1 && t->nd <= 2 && t->shape[0] == f->shape[0] && (t->nd == 1 || t->shape[1] == 1);
   if (!fits)
-    return pg_fail(
-        c->ctx, PG_ESHAPE, "labels %s do not fit features %s: expected [%lld] or [%lld x 1]",
-        pg_shape_str(t).s, pg_shape_str(f).s, (long long)f->shape[0], (long long)f->shape[0]);
+    return pg_bad_in(c, PG_ESHAPE, y, "[%lld] or [%lld x 1] to follow %s %s",
+                     (long long)f->shape[0], (long long)f->shape[0], pg_in_name(c, x),
+                     pg_shape_str(f).s);
   return PG_OK;
 }
 
@@ -51,8 +51,9 @@ static pg_status labels(pg_call *c, int y, int64_t classes, pg_tensor **out) {
   int64_t n = pg_numel(*out);
   for (int64_t i = 0; i < n; i++) {
     if (v[i] >= 1 && v[i] <= classes) continue;
-    pg_status s = pg_fail(c->ctx, PG_EINDEX, "label %lld in row %lld is out of range 1..%lld",
-                          (long long)v[i], (long long)i + 1, (long long)classes);
+    pg_status s =
+        pg_fail(c->ctx, PG_EINDEX, "argument '%s': expected 1..%lld, got label %lld in row %lld",
+                pg_in_name(c, y), (long long)classes, (long long)v[i], (long long)i + 1);
     pg_tensor_unref(*out);
     *out = NULL;
     return s;
@@ -406,7 +407,8 @@ static pg_status check_finite(pg_ctx *ctx, const pg_tensor *x) {
   int64_t bad = x->dtype == PG_F32 ? bad_row_f32(n, f, pg_data(x)) : bad_row_f64(n, f, pg_data(x));
   if (bad < 0) return PG_OK;
   return pg_fail(ctx, PG_EVALUE,
-                 "features of row %lld are not finite; the centers were left as they are",
+                 "argument 'features': expected finite numbers, got others in row %lld; the "
+                 "centers were left as they are",
                  (long long)bad + 1);
 }
 

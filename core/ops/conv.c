@@ -101,7 +101,7 @@ static pg_status geometry_init(pg_call *call, int nd, const int64_t *x, int wnd,
     c->in[i] = c->out[i] = c->kernel[i] = c->stride[i] = c->dilation[i] = 1;
   for (int i = 0; i < sp; i++) {
     c->kernel[3 - sp + i] = w[2 + i];
-    if (w[2 + i] < 1) return pg_fail(call->ctx, PG_ESHAPE, "the kernel is empty");
+    if (w[2 + i] < 1) return pg_bad_in(call, PG_ESHAPE, 1, "a kernel of at least 1 in each dim");
   }
   return PG_OK;
 }
@@ -121,9 +121,7 @@ static pg_status read_padding(pg_call *call, geometry *g) {
   }
   if (strcmp(padding->s, "same") != 0) return PG_OK;
   for (int i = 3 - g->sp; i < 3; i++) {
-    if (c->stride[i] != 1)
-      return pg_fail(call->ctx, PG_EARG, "padding 'same' needs stride 1, got %lld",
-                     (long long)c->stride[i]);
+    if (c->stride[i] != 1) return pg_bad_arg(call, PG_EARG, STRIDE, "1 with padding 'same'");
     const int64_t total = c->dilation[i] * (c->kernel[i] - 1);
     c->before[i] = total / 2;
     c->after[i] = total - total / 2;
@@ -134,7 +132,6 @@ static pg_status read_padding(pg_call *call, geometry *g) {
 /* Fills g for an image of shape x (nd dims) and a weight of shape w. */
 static pg_status conv_geometry(pg_call *call, int nd, const int64_t *x, int wnd, const int64_t *w,
                                geometry *g) {
-  pg_ctx *ctx = call->ctx;
   PG_TRY(geometry_init(call, nd, x, wnd, w, g));
   const int sp = g->sp, given = call->op->flags & PG_HIDDEN ? 3 : sp;
   pgk_conv *c = &g->c;
@@ -142,13 +139,12 @@ static pg_status conv_geometry(pg_call *call, int nd, const int64_t *x, int wnd,
   c->oc = w[0];
   c->groups = call->arg[GROUPS].i;
   if (c->groups < 1 || c->ic % c->groups || c->oc % c->groups)
-    return pg_fail(ctx, PG_EARG, "groups %lld does not divide %lld input and %lld output channels",
-                   (long long)c->groups, (long long)c->ic, (long long)c->oc);
+    return pg_bad_arg(call, PG_EARG, GROUPS, "a divisor of the %lld input and %lld output channels",
+                      (long long)c->ic, (long long)c->oc);
   if (w[1] != c->ic / c->groups)
-    return pg_fail(ctx, PG_ESHAPE,
-                   "a weight %s with groups %lld expects %lld channels, got input %s",
-                   pg_shape_str_of(wnd, w).s, (long long)c->groups, (long long)(w[1] * c->groups),
-                   pg_shape_str_of(nd, x).s);
+    return pg_bad_in(call, PG_ESHAPE, 0, "%lld channels for weight %s and groups %lld",
+                     (long long)(w[1] * c->groups), pg_shape_str_of(wnd, w).s,
+                     (long long)c->groups);
   PG_TRY(read_ints(call, STRIDE, given, 1, c->stride));
   PG_TRY(read_ints(call, DILATION, given, 1, c->dilation));
   PG_TRY(read_padding(call, g));
@@ -157,8 +153,8 @@ static pg_status conv_geometry(pg_call *call, int nd, const int64_t *x, int wnd,
     const int64_t span =
         c->in[i] + c->before[i] + c->after[i] - c->dilation[i] * (c->kernel[i] - 1) - 1;
     if (span < 0)
-      return pg_fail(ctx, PG_ESHAPE, "a kernel of %lld does not fit into %s with its padding",
-                     (long long)c->kernel[i], pg_shape_str_of(nd, x).s);
+      return pg_bad_in(call, PG_ESHAPE, 1, "a kernel that fits into input %s with its padding",
+                       pg_shape_str_of(nd, x).s);
     c->out[i] = span / c->stride[i] + 1;
   }
   return PG_OK;
@@ -168,7 +164,6 @@ static pg_status conv_geometry(pg_call *call, int nd, const int64_t *x, int wnd,
  * image is the result, its output the input. */
 static pg_status transposed_geometry(pg_call *call, int nd, const int64_t *x, int wnd,
                                      const int64_t *w, geometry *g) {
-  pg_ctx *ctx = call->ctx;
   PG_TRY(geometry_init(call, nd, x, wnd, w, g));
   const int sp = g->sp;
   pgk_conv *c = &g->c;
@@ -176,11 +171,11 @@ static pg_status transposed_geometry(pg_call *call, int nd, const int64_t *x, in
   c->oc = x[nd - sp - 1];
   c->groups = call->arg[T_GROUPS].i;
   if (c->groups < 1 || c->oc % c->groups)
-    return pg_fail(ctx, PG_EARG, "groups %lld does not divide %lld input channels",
-                   (long long)c->groups, (long long)c->oc);
+    return pg_bad_arg(call, PG_EARG, T_GROUPS, "a divisor of the %lld input channels",
+                      (long long)c->oc);
   if (w[0] != c->oc)
-    return pg_fail(ctx, PG_ESHAPE, "a weight %s expects %lld channels, got input %s",
-                   pg_shape_str_of(wnd, w).s, (long long)w[0], pg_shape_str_of(nd, x).s);
+    return pg_bad_in(call, PG_ESHAPE, 0, "%lld channels for weight %s", (long long)w[0],
+                     pg_shape_str_of(wnd, w).s);
   c->ic = w[1] * c->groups;
   PG_TRY(read_ints(call, T_STRIDE, sp, 1, c->stride));
   PG_TRY(read_ints(call, T_PADDING, sp, 0, c->before));
@@ -188,20 +183,18 @@ static pg_status transposed_geometry(pg_call *call, int nd, const int64_t *x, in
   PG_TRY(read_ints(call, T_DILATION, sp, 1, c->dilation));
   for (int i = 3 - sp; i < 3; i++) {
     if (extra[i] >= pg_max64(c->stride[i], c->dilation[i]))
-      return pg_fail(ctx, PG_EARG,
-                     "output_padding %lld: expected less than stride %lld or dilation %lld",
-                     (long long)extra[i], (long long)c->stride[i], (long long)c->dilation[i]);
+      return pg_bad_arg(call, PG_EARG, T_OUTPUT_PADDING, "less than stride %lld or dilation %lld",
+                        (long long)c->stride[i], (long long)c->dilation[i]);
     c->out[i] = x[nd - 3 + i];
-    if (c->out[i] < 1)
-      return pg_fail(ctx, PG_ESHAPE, "argument 'input': images %s have no pixels",
-                     pg_shape_str_of(nd, x).s);
+    if (c->out[i] < 1) return pg_bad_in(call, PG_ESHAPE, 0, "images with pixels");
     /* what does not fill a step need not be taken from the padding */
     c->after[i] = c->before[i] - (extra[i] < c->stride[i] ? 0 : extra[i]);
     c->in[i] = (c->out[i] - 1) * c->stride[i] - 2 * c->before[i] +
                c->dilation[i] * (c->kernel[i] - 1) + extra[i] + 1;
     if (c->in[i] < 1)
-      return pg_fail(ctx, PG_ESHAPE, "padding %lld leaves nothing of the result for input %s",
-                     (long long)c->before[i], pg_shape_str_of(nd, x).s);
+      return pg_bad_arg(call, PG_ESHAPE, T_PADDING,
+                        "a padding that leaves something of the result for input %s",
+                        pg_shape_str_of(nd, x).s);
   }
   return PG_OK;
 }

@@ -62,9 +62,7 @@ static pg_status backward_nothing(pg_call *c) {
 
 static pg_status infer_eye(pg_call *c) {
   int64_t n = c->arg[0].i, m = c->arg[1].set ? c->arg[1].i : n;
-  if (n < 0 || m < 0)
-    return pg_fail(c->ctx, PG_EARG, "expected sizes of at least 0, got %lld and %lld", (long long)n,
-                   (long long)m);
+  if (n < 0 || m < 0) return pg_bad_arg(c, PG_EARG, n < 0 ? 0 : 1, "at least 0");
   return pg_out_shape(c, 0, c->arg[2].set ? (pg_dtype)c->arg[2].i : PG_F32, 2, (int64_t[]){n, m});
 }
 
@@ -100,14 +98,16 @@ static pg_status arange_of(pg_call *c, sequence *q, pg_dtype *dtype) {
   const pg_arg *a = &c->arg[0], *b = &c->arg[1], *step = &c->arg[2];
   double start = b->set ? a->f : 1, stop = b->set ? b->f : a->f;
   bool whole = a->is_int && (!b->set || b->is_int) && step->is_int;
-  if (step->f == 0 || !isfinite(step->f) || !isfinite(start) || !isfinite(stop))
-    return pg_fail(c->ctx, PG_EARG, "cannot count from %g to %g by %g", start, stop, step->f);
+  for (int k = 0; k < 2; k++)
+    if (c->arg[k].set && !isfinite(c->arg[k].f))
+      return pg_bad_arg(c, PG_EARG, k, "a finite number");
+  if (step->f == 0 || !isfinite(step->f)) return pg_bad_arg(c, PG_EARG, 2, "a finite number but 0");
   double count = (stop - start) / step->f;
   count = floor(count + 1e-9 * (fabs(count) + 1)) + 1; /* 0 to 0.3 by 0.1 has four terms */
-  if (count < 0)
-    return pg_fail(c->ctx, PG_EARG, "a step of %g does not lead from %g to %g", step->f, start,
-                   stop);
-  if (count > 1e15) return pg_fail(c->ctx, PG_EARG, "too many elements: %g", count);
+  if (count < 0) return pg_bad_arg(c, PG_EARG, 2, "a step that leads from %g to %g", start, stop);
+  if (count > 1e15)
+    return pg_bad_arg(c, PG_EARG, 2, "a step that makes at most 1e15 elements from %g to %g", start,
+                      stop);
   *q = (sequence){.start = start, .step = step->f, .n = (int64_t)count};
   *dtype = c->arg[3].set ? (pg_dtype)c->arg[3].i : whole ? PG_I64 : PG_F32;
   return PG_OK;
@@ -181,7 +181,7 @@ static void draw_integers(void *arg, int64_t begin, int64_t end) {
 
 static pg_status want_floating(pg_call *c) {
   if (pg_is_float((pg_dtype)c->os[0].dtype)) return PG_OK;
-  return pg_fail(c->ctx, PG_EDTYPE, "expected a floating dtype, got %s",
+  return pg_fail(c->ctx, PG_EDTYPE, "argument 'dtype': expected a floating dtype, got %s",
                  pg_dtype_name((pg_dtype)c->os[0].dtype));
 }
 
@@ -209,8 +209,7 @@ static pg_status forward_normal(pg_call *c) {
 static pg_status want_range(pg_call *c) {
   int64_t low = c->arg[0].i, high = c->arg[1].i;
   if (low <= high) return PG_OK;
-  return pg_fail(c->ctx, PG_EARG, "expected low <= high (both included), got %lld and %lld",
-                 (long long)low, (long long)high);
+  return pg_bad_arg(c, PG_EARG, 1, "at least low %lld (both are included)", (long long)low);
 }
 static pg_status infer_randint(pg_call *c) {
   PG_TRY(want_range(c));
@@ -269,8 +268,10 @@ static pg_status open_chances(pg_call *c, double most, pg_tensor **out) {
   const double *p = pg_data(*out);
   for (int64_t i = 0; i < pg_numel(*out); i++)
     if (!(p[i] >= 0 && p[i] <= most)) {
-      pg_status s = pg_fail(c->ctx, PG_EVALUE, "element %lld is %g: expected %s", (long long)i + 1,
-                            p[i], most == 1 ? "a probability, 0..1" : "a finite weight >= 0");
+      pg_status s =
+          pg_fail(c->ctx, PG_EVALUE, "argument 'input': expected %s, got %g at element %lld",
+                  most == 1 ? "probabilities of 0..1" : "finite weights of at least 0", p[i],
+                  (long long)i + 1);
       pg_tensor_unref(*out);
       *out = NULL;
       return s;
@@ -298,12 +299,11 @@ static pg_status infer_multinomial(pg_call *c) {
   const pg_tensor *x = c->in[0];
   int64_t n = c->arg[0].i;
   PG_TRY(pg_want(c, 0, PG_M_FLOAT));
-  if (x->nd < 1 || x->nd > 2)
-    return pg_fail(c->ctx, PG_ESHAPE, "expected a vector or rows of weights, got %s",
-                   pg_shape_str(x).s);
-  if (n < 1 || (!c->arg[1].i && n > x->shape[x->nd - 1]))
-    return pg_fail(c->ctx, PG_EARG, "cannot draw %lld of %lld without replacement", (long long)n,
-                   (long long)x->shape[x->nd - 1]);
+  if (x->nd < 1 || x->nd > 2) return pg_bad_in(c, PG_ESHAPE, 0, "a vector or rows of weights");
+  if (n < 1) return pg_bad_arg(c, PG_EARG, 0, "at least 1");
+  if (!c->arg[1].i && n > x->shape[x->nd - 1])
+    return pg_bad_arg(c, PG_EARG, 0, "at most %lld without replacement",
+                      (long long)x->shape[x->nd - 1]);
   int64_t shape[2] = {x->nd == 2 ? x->shape[0] : n, n};
   return pg_out_shape(c, 0, PG_I64, x->nd, shape);
 }
@@ -322,8 +322,9 @@ static pg_status forward_multinomial(pg_call *c) {
     int64_t usable = 0;
     for (int64_t i = 0; i < n; i++) usable += w[r * n + i] > 0;
     if (usable < (c->arg[1].i ? 1 : count))
-      s = pg_fail(c->ctx, PG_EVALUE, "row %lld has %lld weights above 0, %lld are to be drawn",
-                  (long long)r + 1, (long long)usable, (long long)count);
+      s = pg_fail(c->ctx, PG_EVALUE,
+                  "argument 'input': expected %lld weights above 0 in row %lld, got %lld",
+                  (long long)(c->arg[1].i ? 1 : count), (long long)r + 1, (long long)usable);
   }
   if (s == PG_OK) s = draw_uniform(c->ctx, u, 0, 1);
   if (s != PG_OK) goto done;

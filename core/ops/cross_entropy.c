@@ -209,14 +209,14 @@ static pg_status infer_classes(pg_call *c, bool soft_allowed) {
   bool soft = soft_allowed && pg_is_float((pg_dtype)t->dtype);
   if (soft) {
     if (!pg_same_shape(x, t))
-      return pg_fail(c->ctx, PG_ESHAPE, "class probabilities %s do not have the shape of input %s",
-                     pg_shape_str(t).s, pg_shape_str(x).s);
+      return pg_bad_in(c, PG_ESHAPE, 1, "class probabilities of the shape of input %s",
+                       pg_shape_str(x).s);
     pg_cast_in(c, 1, (pg_dtype)x->dtype);
   } else {
     PG_TRY(pg_want(c, 1, PG_M_INT | (soft_allowed ? PG_M_REAL : 0)));
     if (t->nd != nd || memcmp(shape, t->shape, sizeof *shape * (size_t)nd) != 0)
-      return pg_fail(c->ctx, PG_ESHAPE, "labels %s do not fit input %s: expected %s",
-                     pg_shape_str(t).s, pg_shape_str(x).s, pg_shape_str_of(nd, shape).s);
+      return pg_bad_in(c, PG_ESHAPE, 1, "labels %s to follow input %s",
+                       pg_shape_str_of(nd, shape).s, pg_shape_str(x).s);
     pg_cast_in(c, 1, PG_I64);
   }
   if (w) {
@@ -283,8 +283,8 @@ static pg_status check_labels(pg_ctx *ctx, const loss_job *j) {
   if (!bad) return PG_OK;
   int64_t r = 0;
   while ((j->label[r] >= 1 && j->label[r] <= j->classes) || j->label[r] == j->ignore) r++;
-  return pg_fail(ctx, PG_EINDEX, "argument 'target': row %lld has label %lld, expected 1..%lld",
-                 (long long)(r + 1), (long long)j->label[r], (long long)j->classes);
+  return pg_fail(ctx, PG_EINDEX, "argument 'target': expected 1..%lld, got label %lld in row %lld",
+                 (long long)j->classes, (long long)j->label[r], (long long)(r + 1));
 }
 
 /* What a mean divides by: the weights of the labels that count, or the rows of soft targets. */

@@ -151,19 +151,20 @@ static pg_status check_lengths(pg_call *c, const ctc *j, int64_t labels, bool pa
   for (int64_t b = 0; b < j->n; b++) {
     if (j->length[b] < 0 || j->length[b] > j->steps)
       return pg_fail(c->ctx, PG_EARG,
-                     "argument 'input_lengths': element %lld is %lld, expected 0..%lld",
-                     (long long)(b + 1), (long long)j->length[b], (long long)j->steps);
+                     "argument 'input_lengths': expected 0..%lld, got %lld at element %lld",
+                     (long long)j->steps, (long long)j->length[b], (long long)(b + 1));
     int64_t most = padded ? labels : labels - total;
     if (j->label_length[b] < 0 || j->label_length[b] > most)
       return pg_fail(c->ctx, PG_EARG,
-                     "argument 'target_lengths': element %lld is %lld, expected 0..%lld",
-                     (long long)(b + 1), (long long)j->label_length[b], (long long)most);
+                     "argument 'target_lengths': expected 0..%lld, got %lld at element %lld",
+                     (long long)most, (long long)j->label_length[b], (long long)(b + 1));
     total += j->label_length[b];
   }
   if (!padded && total != labels)
-    return pg_fail(c->ctx, PG_EARG,
-                   "argument 'target_lengths': they add up to %lld, targets has %lld labels",
-                   (long long)total, (long long)labels);
+    return pg_fail(
+        c->ctx, PG_EARG,
+        "argument 'target_lengths': expected a sum of %lld, as targets has labels, got %lld",
+        (long long)labels, (long long)total);
   return PG_OK;
 }
 
@@ -202,10 +203,10 @@ static pg_status open_ctc(pg_call *c, int nd, const int64_t *shape, ctc *j, ctc_
         label[i] = y - 1;
         if (y < 1 || y > j->classes || y == j->blank + 1)
           s = pg_fail(c->ctx, PG_EINDEX,
-                      "argument 'targets': label %lld of sample %lld is %lld, expected 1..%lld "
-                      "without blank %lld",
-                      (long long)(i - start[b] + 1), (long long)(b + 1), (long long)y,
-                      (long long)j->classes, (long long)(j->blank + 1));
+                      "argument 'targets': expected 1..%lld without blank %lld, got %lld as label "
+                      "%lld of sample %lld",
+                      (long long)j->classes, (long long)(j->blank + 1), (long long)y,
+                      (long long)(i - start[b] + 1), (long long)(b + 1));
       }
     }
     j->width = 2 * j->longest + 1;

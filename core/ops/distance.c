@@ -79,14 +79,13 @@ static pg_status check_cosine_loss(pg_call *c) {
   for (int i = 0; i < 2; i++) PG_TRY(pg_want(c, i, PG_M_REAL));
   PG_TRY(pg_want(c, 2, PG_M_NUM));
   if (!pg_same_shape(a, c->in[1]))
-    return pg_fail(c->ctx, PG_ESHAPE, "input1 %s and input2 %s: expected one shape",
-                   pg_shape_str(a).s, pg_shape_str(c->in[1]).s);
+    return pg_bad_in(c, PG_ESHAPE, 1, "the shape of %s %s", pg_in_name(c, 0), pg_shape_str(a).s);
   bool fits =
       (a->nd == 1 && t->nd == 0) || (a->nd == 2 && t->nd == 1 && t->shape[0] == a->shape[0]);
   if (fits) return PG_OK;
-  return pg_fail(c->ctx, PG_ESHAPE,
-                 "expected inputs n x c with a target [n], or c with [], got %s and %s",
-                 pg_shape_str(a).s, pg_shape_str(t).s);
+  if (a->nd != 1 && a->nd != 2) return pg_bad_in(c, PG_ESHAPE, 0, "n x c or c");
+  return pg_bad_in(c, PG_ESHAPE, 2, "%s to follow input1 %s",
+                   a->nd == 1 ? "[]" : pg_shape_str_of(1, a->shape).s, pg_shape_str(a).s);
 }
 
 /* 1 - cos where target is 1, max(0, cos - margin) where it is -1. */
@@ -118,10 +117,11 @@ static pg_status check_triplet(pg_call *c) {
   PG_TRY(check_three(c));
   if (!(c->arg[0].f > 0))
     return pg_fail(c->ctx, PG_EARG, "argument 'margin': expected more than 0, got %g", c->arg[0].f);
-  if (c->in[0]->nd == c->in[1]->nd && c->in[1]->nd == c->in[2]->nd && c->in[0]->nd) return PG_OK;
-  return pg_fail(c->ctx, PG_ESHAPE,
-                 "anchor %s, positive %s and negative %s: expected vectors of one shape",
-                 pg_shape_str(c->in[0]).s, pg_shape_str(c->in[1]).s, pg_shape_str(c->in[2]).s);
+  int i = 0, nd = c->in[0]->nd;
+  while (nd && i < 3 && c->in[i]->nd == nd) i++;
+  if (i == 3) return PG_OK;
+  if (!nd) return pg_bad_in(c, PG_ESHAPE, 0, "at least 1 dim");
+  return pg_bad_in(c, PG_ESHAPE, i, "as many dims as anchor %s", pg_shape_str(c->in[0]).s);
 }
 
 /* arg margin, p, eps, swap, reduction */

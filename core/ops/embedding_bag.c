@@ -71,8 +71,7 @@ BAGS(f64, double)
 static pg_status check_padding(pg_call *c) {
   int64_t p = c->arg[PADDING].i, n = c->in[WEIGHT]->shape[0];
   if (!c->arg[PADDING].set || (p >= 1 && p <= n) || (p < 0 && p >= -n)) return PG_OK;
-  return pg_fail(c->ctx, PG_EINDEX, "padding_idx %lld is out of range: expected 1..%lld",
-                 (long long)p, (long long)n);
+  return pg_bad_arg(c, PG_EINDEX, PADDING, "1..%lld or -%lld..-1", (long long)n, (long long)n);
 }
 
 static pg_status infer(pg_call *c) {
@@ -88,8 +87,8 @@ static pg_status infer(pg_call *c) {
     return pg_fail(c->ctx, PG_ESHAPE, "argument 'input': expected 1 or 2 dims, got %s",
                    pg_shape_str(x).s);
   if ((x->nd == 1) != (o != NULL))
-    return pg_fail(c->ctx, PG_EARG, "argument 'offsets': %s for input %s",
-                   o ? "expected none" : "expected a tensor", pg_shape_str(x).s);
+    return pg_bad_in(c, PG_EARG, OFFSETS, o ? "nothing for input %s" : "a tensor for input %s",
+                     pg_shape_str(x).s);
   int64_t count = x->shape[0];
   if (o) {
     PG_TRY(pg_want(c, OFFSETS, 1u << PG_I64));
@@ -103,7 +102,7 @@ static pg_status infer(pg_call *c) {
   if (c->in[PER_SAMPLE]) {
     PG_TRY(pg_want_same_dtype(c, PER_SAMPLE, WEIGHT));
     if (c->arg[MODE].i != SUM)
-      return pg_fail(c->ctx, PG_EARG, "argument 'per_sample_weights': only for mode 'sum'");
+      return pg_bad_in(c, PG_EARG, PER_SAMPLE, "nothing but with mode 'sum'");
     if (!pg_same_shape(c->in[PER_SAMPLE], x))
       return pg_fail(c->ctx, PG_ESHAPE, "argument 'per_sample_weights': expected %s, got %s",
                      pg_shape_str(x).s, pg_shape_str(c->in[PER_SAMPLE]).s);
@@ -118,15 +117,14 @@ static pg_status check_data(pg_call *c, const bags *b, int64_t rows) {
   for (int64_t i = 0; i < b->n; i++)
     if (b->index[i] < 1 || b->index[i] > rows)
       return pg_fail(c->ctx, PG_EINDEX,
-                     "index %lld at position %lld is out of range: expected 1..%lld",
-                     (long long)b->index[i], (long long)i + 1, (long long)rows);
+                     "argument 'input': expected 1..%lld, got %lld at position %lld",
+                     (long long)rows, (long long)b->index[i], (long long)i + 1);
   for (int64_t i = 0; i < b->offsets; i++) {
     int64_t least = i ? b->first[i - 1] : 1, most = i ? b->n + 1 : 1;
     if (b->first[i] < least || b->first[i] > most)
       return pg_fail(c->ctx, PG_EINDEX,
-                     "argument 'offsets': %lld at position %lld is out of order: expected "
-                     "%lld..%lld",
-                     (long long)b->first[i], (long long)i + 1, (long long)least, (long long)most);
+                     "argument 'offsets': expected %lld..%lld, got %lld at position %lld",
+                     (long long)least, (long long)most, (long long)b->first[i], (long long)i + 1);
   }
   return PG_OK;
 }

@@ -15,8 +15,8 @@ static int64_t product_of(const int64_t *v, int from, int to) {
 }
 
 /* Are count indices within 1..n, or -n..-1 if negatives are allowed? */
-static pg_status check_indices(pg_ctx *ctx, const int64_t *index, int64_t count, int64_t n,
-                               bool negatives) {
+static pg_status check_indices(pg_ctx *ctx, const char *what, const int64_t *index, int64_t count,
+                               int64_t n, bool negatives) {
   int64_t bad = 0;
   for (int64_t i = 0; i < count; i++) {
     int64_t v = index[i];
@@ -27,8 +27,9 @@ static pg_status check_indices(pg_ctx *ctx, const int64_t *index, int64_t count,
   for (int64_t i = 0; i < count; i++) {
     int64_t v = index[i];
     if ((v >= 1 && v <= n) || (negatives && v < 0 && v >= -n)) continue;
-    return pg_fail(ctx, PG_EINDEX, "index %lld at position %lld is out of range: expected 1..%lld",
-                   (long long)v, (long long)i + 1, (long long)n);
+    return pg_fail(ctx, PG_EINDEX, "argument '%s': expected 1..%lld%s, got %lld at position %lld",
+                   what, (long long)n, negatives ? " or from the end" : "", (long long)v,
+                   (long long)i + 1);
   }
   return PG_OK;
 }
@@ -162,7 +163,8 @@ static pg_status infer_index_select(pg_call *c) {
 /* Opens the index: *index is contiguous and owned, every value checked. */
 static pg_status open_index(pg_call *c, int i, int64_t n, bool negatives, pg_tensor **index) {
   PG_TRY(pg__contiguous(c->ctx, c->in[i], index));
-  pg_status s = check_indices(c->ctx, pg_data(*index), pg_numel(*index), n, negatives);
+  pg_status s =
+      check_indices(c->ctx, pg_in_name(c, i), pg_data(*index), pg_numel(*index), n, negatives);
   if (s == PG_OK) return PG_OK;
   pg_tensor_unref(*index);
   *index = NULL;
@@ -205,11 +207,15 @@ static pg_status infer_index_write(pg_call *c) {
   PG_TRY(want_vector(c, &dim));
   PG_TRY(pg_want_same_dtype(c, 2, 0));
   bool fits = src->nd == x->nd;
-  for (int i = 0; i < x->nd && fits; i++)
-    fits = src->shape[i] == (i == dim ? pg_numel(c->in[1]) : x->shape[i]);
+  int64_t shape[PG_MAX_DIMS];
+  for (int i = 0; i < x->nd; i++) {
+    shape[i] = i == dim ? pg_numel(c->in[1]) : x->shape[i];
+    fits = fits && src->shape[i] == shape[i];
+  }
   if (!fits)
-    return pg_fail(c->ctx, PG_ESHAPE, "source %s does not fit %lld indices into dim %d of %s",
-                   pg_shape_str(src).s, (long long)pg_numel(c->in[1]), dim + 1, pg_shape_str(x).s);
+    return pg_bad_in(c, PG_ESHAPE, 2, "%s to follow input %s and %lld indices into dim %d",
+                     pg_shape_str_of(x->nd, shape).s, pg_shape_str(x).s,
+                     (long long)pg_numel(c->in[1]), dim + 1);
   return pg_out_shape(c, 0, (pg_dtype)x->dtype, x->nd, x->shape);
 }
 
@@ -390,8 +396,8 @@ static pg_status want_gather_index(pg_call *c, int *dim) {
   for (int i = 0; i < index->nd && x->nd && fits; i++)
     fits = i == *dim || index->shape[i] <= x->shape[i];
   if (!fits && pg_numel(index) > 0)
-    return pg_fail(c->ctx, PG_ESHAPE, "index %s does not fit input %s along dim %d",
-                   pg_shape_str(index).s, pg_shape_str(x).s, *dim + 1);
+    return pg_bad_in(c, PG_ESHAPE, 1, "at most the sizes of input %s but in dim %d",
+                     pg_shape_str(x).s, *dim + 1);
   return PG_OK;
 }
 
@@ -434,8 +440,7 @@ static pg_status infer_scatter(pg_call *c) {
     bool fits = src->nd == index->nd;
     for (int i = 0; i < index->nd && fits; i++) fits = index->shape[i] <= src->shape[i];
     if (!fits && pg_numel(index) > 0)
-      return pg_fail(c->ctx, PG_ESHAPE, "index %s does not fit src %s", pg_shape_str(index).s,
-                     pg_shape_str(src).s);
+      return pg_bad_in(c, PG_ESHAPE, 2, "at least the sizes of index %s", pg_shape_str(index).s);
   }
   return pg_out_shape(c, 0, (pg_dtype)x->dtype, x->nd, x->shape);
 }
@@ -596,17 +601,18 @@ static pg_status check_index_list(pg_call *c, const pg_tensor *x, int first, boo
     PG_TRY(pg_want(c, i, 1u << PG_I64 | 1u << PG_BOOL));
     int takes = t->dtype == PG_BOOL ? t->nd : 1;
     if (takes == 0 || dim + takes > x->nd)
-      return pg_fail(c->ctx, PG_EINDEX, "argument '%s': too many indices for %s", pg_in_name(c, i),
-                     pg_shape_str(x).s);
+      return pg_bad_in(c, PG_EINDEX, i, "no more indices than input %s has dims",
+                       pg_shape_str(x).s);
     if (t->dtype == PG_BOOL) {
       *masks = true;
       if (memcmp(t->shape, x->shape + dim, sizeof *t->shape * (size_t)takes) != 0)
-        return pg_fail(c->ctx, PG_ESHAPE, "mask %s does not fit dims %d..%d of %s",
-                       pg_shape_str(t).s, dim + 1, dim + takes, pg_shape_str(x).s);
+        return pg_bad_in(c, PG_ESHAPE, i, "a mask %s for dims %d..%d of input %s",
+                         pg_shape_str_of(takes, x->shape + dim).s, dim + 1, dim + takes,
+                         pg_shape_str(x).s);
     }
     dim += takes;
   }
-  if (!any) return pg_fail(c->ctx, PG_EARG, "expected at least one index tensor");
+  if (!any) return pg_bad_in(c, PG_EARG, first, "at least one index tensor");
   return PG_OK;
 }
 
@@ -635,7 +641,8 @@ static pg_status plan_shape(pg_ctx *ctx, plan *p, const pg_tensor *x) {
   }
   p->out_nd = 0;
   if (p->before + p->nb + p->after > PG_MAX_DIMS)
-    return pg_fail(ctx, PG_ESHAPE, "the result would have more than %d dims", PG_MAX_DIMS);
+    return pg_fail(ctx, PG_ESHAPE, "the result: expected at most %d dims, got %d", PG_MAX_DIMS,
+                   p->before + p->nb + p->after);
   for (int i = 0; i < p->before; i++) p->out_shape[p->out_nd++] = x->shape[p->order[i]];
   for (int i = 0; i < p->nb; i++) p->out_shape[p->out_nd++] = p->joint[i];
   for (int i = p->before + p->indexed; i < x->nd; i++)
@@ -673,7 +680,7 @@ static pg_status plan_flatten(pg_ctx *ctx, const pg_tensor *x, plan *p) {
     PG_TRY(pg_tensor_new(ctx, PG_I64, p->nb, p->joint, &wide));
     pg_status s = pg_tensor_copy(wide, t);
     const int64_t *v = pg_data(wide);
-    if (s == PG_OK) s = check_indices(ctx, v, p->count, n, true);
+    if (s == PG_OK) s = check_indices(ctx, "index", v, p->count, n, true);
     if (s == PG_OK)
       for (int64_t k = 0; k < p->count; k++)
         p->flat[k] = p->flat[k] * n + (v[k] > 0 ? v[k] - 1 : n + v[k]);
@@ -762,14 +769,10 @@ static pg_status infer_index_put(pg_call *c) {
   if (!values->is_number) PG_TRY(pg_want_same_dtype(c, 1, 0));
   if (!masks) {
     plan p = {0};
-    int dim = 0, nd;
-    int64_t joint[PG_MAX_DIMS];
+    int dim = 0;
     for (int i = 2; i < 2 + MOST_INDICES; i++) p.index[dim++] = c->in[i]; /* borrowed */
     PG_TRY(plan_shape(c->ctx, &p, x));
-    PG_TRY(pg_broadcast(c->ctx, values->nd, values->shape, p.out_nd, p.out_shape, &nd, joint));
-    if (nd != p.out_nd || memcmp(joint, p.out_shape, sizeof *joint * (size_t)nd) != 0)
-      return pg_fail(c->ctx, PG_ESHAPE, "values %s do not broadcast to the indexed part %s",
-                     pg_shape_str(values).s, pg_shape_str_of(p.out_nd, p.out_shape).s);
+    PG_TRY(pg_want_spread(c, 1, "the indexed part", p.out_nd, p.out_shape));
   }
   return pg_out_shape(c, 0, (pg_dtype)x->dtype, x->nd, x->shape);
 }
@@ -820,8 +823,9 @@ static pg_status backward_index_put(pg_call *c) {
  */
 static pg_status joint_shape(pg_call *c, int *nd, int64_t *shape) {
   PG_TRY(pg_want(c, 1, PG_M_BOOL));
-  return pg_broadcast(c->ctx, c->in[0]->nd, c->in[0]->shape, c->in[1]->nd, c->in[1]->shape, nd,
-                      shape);
+  *nd = c->in[0]->nd;
+  memcpy(shape, c->in[0]->shape, sizeof *shape * PG_MAX_DIMS);
+  return pg_broadcast_in(c, 1, 0, nd, shape);
 }
 
 static pg_status infer_masked_select(pg_call *c) {
@@ -880,14 +884,9 @@ static pg_status backward_masked_select(pg_call *c) {
 
 static pg_status infer_masked_scatter(pg_call *c) {
   const pg_tensor *x = c->in[0];
-  int nd;
-  int64_t shape[PG_MAX_DIMS];
-  PG_TRY(joint_shape(c, &nd, shape));
-  if (nd != x->nd || memcmp(shape, x->shape, sizeof *shape * (size_t)nd) != 0)
-    return pg_fail(c->ctx, PG_ESHAPE, "mask %s does not broadcast to %s", pg_shape_str(c->in[1]).s,
-                   pg_shape_str(x).s);
+  PG_TRY(pg_want_spread(c, 1, "input", x->nd, x->shape));
   PG_TRY(pg_want_same_dtype(c, 2, 0));
-  return pg_out_shape(c, 0, (pg_dtype)x->dtype, nd, shape);
+  return pg_out_shape(c, 0, (pg_dtype)x->dtype, x->nd, x->shape);
 }
 
 static pg_status forward_masked_scatter(pg_call *c) {
@@ -898,8 +897,9 @@ static pg_status forward_masked_scatter(pg_call *c) {
   const uint8_t *m = pg_data(mask);
   int64_t n = pg_numel(mask), count = count_true(m, n);
   if (count > pg_numel(source)) {
-    s = pg_fail(c->ctx, PG_ESHAPE, "the mask asks for %lld elements, source %s has %lld",
-                (long long)count, pg_shape_str(source).s, (long long)pg_numel(source));
+    s = pg_fail(c->ctx, PG_ESHAPE,
+                "argument 'source': expected at least %lld elements, as the mask asks for, got %s",
+                (long long)count, pg_shape_str(source).s);
     goto done;
   }
   if (!c->inplace) s = pg_tensor_copy(c->out[0], x);
@@ -977,11 +977,10 @@ static pg_status infer_embedding(pg_call *c) {
   PG_TRY(pg_want_dim(c, 1, 2));
   int64_t shape[PG_MAX_DIMS], pad = c->arg[0].i;
   if (index->nd == PG_MAX_DIMS)
-    return pg_fail(c->ctx, PG_ESHAPE, "at most %d dims: %s cannot get one more", PG_MAX_DIMS,
-                   pg_shape_str(index).s);
+    return pg_bad_in(c, PG_ESHAPE, 0, "at most %d dims", PG_MAX_DIMS - 1);
   if (c->arg[0].set && (pad == 0 || pad > w->shape[0] || pad < -w->shape[0]))
-    return pg_fail(c->ctx, PG_EINDEX, "padding_idx %lld is out of range: expected 1..%lld",
-                   (long long)pad, (long long)w->shape[0]);
+    return pg_bad_arg(c, PG_EINDEX, 0, "1..%lld or -%lld..-1", (long long)w->shape[0],
+                      (long long)w->shape[0]);
   memcpy(shape, index->shape, sizeof shape);
   shape[index->nd] = w->shape[1];
   return pg_out_shape(c, 0, (pg_dtype)w->dtype, index->nd + 1, shape);
@@ -1034,9 +1033,7 @@ static pg_status infer_one_hot(pg_call *c) {
   const pg_tensor *x = c->in[0];
   int64_t n = c->arg[0].i, shape[PG_MAX_DIMS];
   PG_TRY(want_index(c, 0));
-  if (x->nd == PG_MAX_DIMS)
-    return pg_fail(c->ctx, PG_ESHAPE, "at most %d dims: %s cannot get one more", PG_MAX_DIMS,
-                   pg_shape_str(x).s);
+  if (x->nd == PG_MAX_DIMS) return pg_bad_in(c, PG_ESHAPE, 0, "at most %d dims", PG_MAX_DIMS - 1);
   if (n == -1) return out_unknown(c, PG_I64);
   if (n < 1)
     return pg_fail(c->ctx, PG_EARG, "argument 'num_classes': expected at least 1, or -1, got %lld",
@@ -1053,7 +1050,7 @@ static pg_status forward_one_hot(pg_call *c) {
   const int64_t *v = pg_data(x);
   int64_t count = pg_numel(x), most = 0;
   for (int64_t i = 0; i < count; i++) most = pg_max64(most, v[i]);
-  pg_status s = check_indices(c->ctx, v, count, n == -1 ? most : n, false);
+  pg_status s = check_indices(c->ctx, pg_in_name(c, 0), v, count, n == -1 ? most : n, false);
   if (s == PG_OK && n == -1) {
     pg_tensor *y;
     n = most;
@@ -1075,8 +1072,7 @@ static pg_status forward_one_hot(pg_call *c) {
  */
 static pg_status infer_triangle(pg_call *c) {
   const pg_tensor *x = c->in[0];
-  if (x->nd < 2)
-    return pg_fail(c->ctx, PG_ESHAPE, "expected at least 2 dims, got %s", pg_shape_str(x).s);
+  if (x->nd < 2) return pg_bad_in(c, PG_ESHAPE, 0, "at least 2 dims");
   return pg_out_shape(c, 0, (pg_dtype)x->dtype, x->nd, x->shape);
 }
 

@@ -9,7 +9,9 @@ static pg_status infer_init(pg_call *c) {
   PG_TRY(pg_want(c, 0, PG_M_FLOAT));
   if (x->node && c->ctx->grad_mode)
     return pg_fail(c->ctx, PG_ESTATE,
-                   "cannot fill a result that carries a gradient; detach() it or use pg.no_grad()");
+                   "argument '%s': expected a tensor that no gradient flows through, got the "
+                   "result of an op; detach() it or use pg.no_grad()",
+                   pg_in_name(c, 0));
   return pg_out_like(c, 0, (pg_dtype)x->dtype, x);
 }
 
@@ -44,11 +46,9 @@ static pg_status forward_eye(pg_call *c) {
 static pg_status infer_dirac(pg_call *c) {
   const pg_tensor *x = c->in[0];
   if (x->nd < 3 || x->nd > 5)
-    return pg_fail(c->ctx, PG_ESHAPE, "expected a convolution's weight of 3 to 5 dims, got %s",
-                   pg_shape_str(x).s);
+    return pg_bad_in(c, PG_ESHAPE, 0, "a convolution's weight of 3 to 5 dims");
   if (c->arg[0].i < 1 || x->shape[0] % c->arg[0].i)
-    return pg_fail(c->ctx, PG_EARG, "the first size of %s does not divide into %lld groups",
-                   pg_shape_str(x).s, (long long)c->arg[0].i);
+    return pg_bad_arg(c, PG_EARG, 0, "a divisor of the first size of tensor %s", pg_shape_str(x).s);
   return infer_init(c);
 }
 /* The identity of convolution: the middle element of (i, i) in each group. */
@@ -70,9 +70,7 @@ static pg_status forward_dirac(pg_call *c) {
 
 /* Inputs and outputs of a unit: sizes 2 and 1 times the receptive field. */
 static pg_status infer_fans(pg_call *c) {
-  if (c->in[0]->nd < 2)
-    return pg_fail(c->ctx, PG_ESHAPE, "expected a weight of at least 2 dims, got %s",
-                   pg_shape_str(c->in[0]).s);
+  if (c->in[0]->nd < 2) return pg_bad_in(c, PG_ESHAPE, 0, "at least 2 dims");
   return infer_init(c);
 }
 
@@ -143,8 +141,7 @@ static pg_status forward_kaiming_normal(pg_call *c) {
 static pg_status infer_trunc(pg_call *c) {
   if (!(c->arg[1].f > 0))
     return pg_fail(c->ctx, PG_EARG, "argument 'std': expected more than 0, got %g", c->arg[1].f);
-  if (!(c->arg[2].f < c->arg[3].f))
-    return pg_fail(c->ctx, PG_EARG, "expected a < b, got %g and %g", c->arg[2].f, c->arg[3].f);
+  if (!(c->arg[2].f < c->arg[3].f)) return pg_bad_arg(c, PG_EARG, 2, "less than b %g", c->arg[3].f);
   return infer_init(c);
 }
 

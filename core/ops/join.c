@@ -30,11 +30,16 @@ static bool is_nothing(int nd, const int64_t *shape) { return nd == 1 && shape[0
 static pg_status infer_cat(pg_call *c) {
   const pg_tensor *first = NULL;
   bool channels_last = true;
-  if (c->nin == 0) return pg_fail(c->ctx, PG_EARG, "expected at least one tensor, got none");
+  if (c->nin == 0)
+    return pg_fail(c->ctx, PG_EARG, "argument '%s': expected at least one tensor, got none",
+                   pg_in_name(c, 0));
   for (int i = 0; i < c->nin; i++) {
     const pg_tensor *t = c->in[i];
     if (t->nd == 0)
-      return pg_fail(c->ctx, PG_ESHAPE, "tensor %d has no dims; use stack for scalars", i + 1);
+      return pg_fail(
+          c->ctx, PG_ESHAPE,
+          "argument '%s': expected at least 1 dim, got [] as tensor %d; use stack for scalars",
+          pg_in_name(c, i), i + 1);
     if (is_nothing(t->nd, t->shape)) continue;
     if (!first) first = t;
     channels_last = channels_last && pg_is_channels_last(t) && !pg_is_contiguous(t);
@@ -49,8 +54,10 @@ static pg_status infer_cat(pg_call *c) {
     bool fits = t->nd == first->nd;
     for (int k = 0; k < first->nd && fits; k++) fits = k == dim || t->shape[k] == first->shape[k];
     if (!fits && !is_nothing(t->nd, t->shape))
-      return pg_fail(c->ctx, PG_ESHAPE, "tensor %d is %s and does not join %s along dim %d", i + 1,
-                     pg_shape_str(t).s, pg_shape_str(first).s, dim + 1);
+      return pg_fail(
+          c->ctx, PG_ESHAPE,
+          "argument '%s': expected tensors like the first %s but in dim %d, got %s as tensor %d",
+          pg_in_name(c, i), pg_shape_str(first).s, dim + 1, pg_shape_str(t).s, i + 1);
     total += t->shape[dim];
   }
   memcpy(shape, first->shape, sizeof shape);
@@ -94,17 +101,19 @@ static pg_status backward_cat(pg_call *c) {
 }
 
 static pg_status infer_stack(pg_call *c) {
-  if (c->nin == 0) return pg_fail(c->ctx, PG_EARG, "expected at least one tensor, got none");
+  if (c->nin == 0)
+    return pg_fail(c->ctx, PG_EARG, "argument '%s': expected at least one tensor, got none",
+                   pg_in_name(c, 0));
   const pg_tensor *first = c->in[0];
   int dim, nd = 0;
   PG_TRY(pg_arg_dim(c, 0, first->nd + 1, &dim));
   if (first->nd == PG_MAX_DIMS)
-    return pg_fail(c->ctx, PG_ESHAPE, "at most %d dims: %s cannot get one more", PG_MAX_DIMS,
-                   pg_shape_str(first).s);
+    return pg_bad_in(c, PG_ESHAPE, 0, "at most %d dims", PG_MAX_DIMS - 1);
   for (int i = 1; i < c->nin; i++)
     if (!pg_same_shape(first, c->in[i]))
-      return pg_fail(c->ctx, PG_ESHAPE, "tensor %d is %s, the first is %s", i + 1,
-                     pg_shape_str(c->in[i]).s, pg_shape_str(first).s);
+      return pg_fail(c->ctx, PG_ESHAPE,
+                     "argument '%s': expected tensors like the first %s, got %s as tensor %d",
+                     pg_in_name(c, i), pg_shape_str(first).s, pg_shape_str(c->in[i]).s, i + 1);
   int64_t shape[PG_MAX_DIMS];
   for (int i = 0; i <= first->nd; i++) {
     if (i == dim) shape[nd++] = c->nin;
@@ -145,14 +154,13 @@ static pg_status infer_tile(pg_call *c) {
   const pg_arg *a = &c->arg[0];
   int nd = a->n > x->nd ? a->n : x->nd;
   int64_t shape[PG_MAX_DIMS];
-  if (nd > PG_MAX_DIMS)
-    return pg_fail(c->ctx, PG_ESHAPE, "at most %d dims, got %d", PG_MAX_DIMS, nd);
+  if (nd > PG_MAX_DIMS) return pg_bad_arg(c, PG_ESHAPE, 0, "at most %d dims", PG_MAX_DIMS);
   for (int i = 0; i < nd; i++) {
     int kx = i - (nd - x->nd), ka = i - (nd - a->n);
     int64_t times = ka < 0 ? 1 : a->v[ka], size = kx < 0 ? 1 : x->shape[kx];
     if (times < 0 || (size && times > INT64_MAX / size))
-      return pg_fail(c->ctx, PG_EARG, "argument 'dims': cannot repeat %s by %s", pg_shape_str(x).s,
-                     pg_shape_str_of(a->n, a->v).s);
+      return pg_bad_arg(c, PG_EARG, 0, "counts from 0 that memory can hold for input %s",
+                        pg_shape_str(x).s);
     shape[i] = times * size;
   }
   return pg_out_shape(c, 0, (pg_dtype)x->dtype, nd, shape);
@@ -262,8 +270,8 @@ static pg_status infer_repeat_interleave(pg_call *c) {
     nd = 1;
   }
   if (times < 0 || (shape[dim] && times > INT64_MAX / shape[dim]))
-    return pg_fail(c->ctx, PG_EARG, "argument 'repeats': cannot repeat %s %lld times",
-                   pg_shape_str(x).s, (long long)times);
+    return pg_bad_arg(c, PG_EARG, 0, "a count from 0 that memory can hold for input %s",
+                      pg_shape_str(x).s);
   shape[dim] *= times;
   return pg_out_shape(c, 0, (pg_dtype)x->dtype, nd, shape);
 }
@@ -333,7 +341,7 @@ static pg_status shifts_of(pg_call *c, int nd, const int64_t *shape, int64_t *by
   int n = dims->set ? dims->n : 0;
   memset(by, 0, sizeof *by * PG_MAX_DIMS);
   if (shifts->n != (n ? n : 1))
-    return pg_fail(c->ctx, PG_EARG, "expected one shift for each dim, got %d for %d", shifts->n, n);
+    return pg_bad_arg(c, PG_EARG, 0, "%d integers, one for each of dims", n ? n : 1);
   for (int i = 0; i < n; i++) {
     int dim;
     PG_TRY(pg_dim(c->ctx, "dim", dims->v[i], nd, &dim));
@@ -430,12 +438,15 @@ static pg_status infer_pad(pg_call *c) {
     bool padded = left > 0 || right > 0;
     if (left > limit || right > limit || left < -limit || right < -limit ||
         (mode != CONSTANT && padded && n == 0))
-      return pg_fail(c->ctx, PG_ESHAPE, "pad %lld, %lld is too large for dim %d of %s",
-                     (long long)left, (long long)right, i + 1, pg_shape_str(x).s);
+      return pg_fail(c->ctx, PG_ESHAPE,
+                     "argument 'pad': expected -%lld..%lld for dim %d of %s, got %lld, %lld",
+                     (long long)limit, (long long)limit, i + 1, pg_shape_str(x).s, (long long)left,
+                     (long long)right);
     shape[i] = n + left + right;
     if (shape[i] < 0)
-      return pg_fail(c->ctx, PG_ESHAPE, "pad %lld, %lld takes more than dim %d of %s has",
-                     (long long)left, (long long)right, i + 1, pg_shape_str(x).s);
+      return pg_fail(c->ctx, PG_ESHAPE,
+                     "argument 'pad': expected to take at most all of dim %d of %s, got %lld, %lld",
+                     i + 1, pg_shape_str(x).s, (long long)left, (long long)right);
   }
   PG_TRY(pg_out_shape(c, 0, (pg_dtype)x->dtype, x->nd, shape));
   if (mode == CONSTANT && pg_is_channels_last(x) && !pg_is_contiguous(x)) {

@@ -44,8 +44,8 @@ static pg_status check_positive(pg_call *c) {
   while (i < n && !(pg_at_f64(var, i) < 0)) i++;
   pg_status s = PG_OK;
   if (i < n)
-    s = pg_fail(c->ctx, PG_EARG, "argument 'var': element %lld is negative, %g", (long long)(i + 1),
-                pg_at_f64(var, i));
+    s = pg_fail(c->ctx, PG_EARG, "argument 'var': expected at least 0, got %g at element %lld",
+                pg_at_f64(var, i), (long long)(i + 1));
   pg_tensor_unref(var);
   return s;
 }

@@ -65,7 +65,8 @@ static bool is_vector(int na, const int64_t *a, int nb, const int64_t *b) {
 /* Joint batch dims of the calls' two operands; in[1] has `last` dims that are no batch. */
 static pg_status joint_batch(pg_call *c, int last, int *nd, int64_t *batch) {
   const pg_tensor *a = c->in[0], *b = c->in[1];
-  return pg_broadcast(c->ctx, a->nd - 2, a->shape, b->nd - last, b->shape, nd, batch);
+  if (pg_broadcasts(a->nd - 2, a->shape, b->nd - last, b->shape, nd, batch)) return PG_OK;
+  return pg_bad_in(c, PG_ESHAPE, 1, "a batch that broadcasts with that of A %s", pg_shape_str(a).s);
 }
 
 static pg_status infer_solve(pg_call *c) {
@@ -80,8 +81,9 @@ static pg_status infer_solve(pg_call *c) {
     return pg_fail(c->ctx, PG_EARG,
                    "argument 'left': expected true where B is a vector, got false");
   if (b->nd == 0 || b->shape[vector || !left ? b->nd - 1 : b->nd - 2] != n)
-    return pg_fail(c->ctx, PG_ESHAPE, "argument 'B': %s does not fit the matrices %s",
-                   pg_shape_str(b).s, pg_shape_str(a).s);
+    return pg_bad_in(c, PG_ESHAPE, 1, "%s to follow A %s",
+                     pg_shape_only(b->nd, vector || !left ? b->nd - 1 : b->nd - 2, n).s,
+                     pg_shape_str(a).s);
   PG_TRY(joint_batch(c, vector ? 1 : 2, &nd, batch));
   if (!vector)
     return matrices_out(c, 0, nd, batch, b->shape[b->nd - 2], b->shape[b->nd - 1], !left);
@@ -153,8 +155,9 @@ static pg_status infer_triangular(pg_call *c) {
   PG_TRY(matrices_want(c, 1));
   PG_TRY(pg_want_same_dtype(c, 1, 0));
   if (b->shape[left ? b->nd - 2 : b->nd - 1] != a->shape[a->nd - 1])
-    return pg_fail(c->ctx, PG_ESHAPE, "argument 'B': %s does not fit the matrices %s",
-                   pg_shape_str(b).s, pg_shape_str(a).s);
+    return pg_bad_in(c, PG_ESHAPE, 1, "%s to follow A %s",
+                     pg_shape_only(b->nd, left ? b->nd - 2 : b->nd - 1, a->shape[a->nd - 1]).s,
+                     pg_shape_str(a).s);
   PG_TRY(joint_batch(c, 2, &nd, batch));
   return matrices_out(c, 0, nd, batch, b->shape[b->nd - 2], b->shape[b->nd - 1], false);
 }

@@ -283,20 +283,14 @@ static pg_status run_backward(pg_call *c, const pair_loss *loss, double a) {
 static pg_status infer_pair(pg_call *c) {
   const pg_tensor *x = c->in[0], *y = c->in[1];
   if (!pg_same_shape(x, y) && y->nd)
-    return pg_fail(c->ctx, PG_ESHAPE, "target %s does not have the shape of input %s",
-                   pg_shape_str(y).s, pg_shape_str(x).s);
+    return pg_bad_in(c, PG_ESHAPE, 1, "the shape of %s %s", pg_in_name(c, 0), pg_shape_str(x).s);
   pg_dtype d = pg_promote(c, 2);
   if (!(PG_M_REAL >> d & 1)) PG_TRY(pg_want(c, 0, PG_M_REAL));
   if (!(PG_M_REAL >> d & 1)) PG_TRY(pg_want(c, 1, PG_M_REAL));
   for (int i = 0; i < c->nin; i++) {
     pg_cast_in(c, i, d);
     if (i < 2 || !c->in[i]) continue;
-    int nd;
-    int64_t shape[PG_MAX_DIMS];
-    PG_TRY(pg_broadcast(c->ctx, x->nd, x->shape, c->in[i]->nd, c->in[i]->shape, &nd, shape));
-    if (nd != x->nd || memcmp(shape, x->shape, sizeof *shape * (size_t)nd) != 0)
-      return pg_fail(c->ctx, PG_ESHAPE, "argument '%s': %s does not broadcast to input %s",
-                     pg_in_name(c, i), pg_shape_str(c->in[i]).s, pg_shape_str(x).s);
+    PG_TRY(pg_want_spread(c, i, pg_in_name(c, 0), x->nd, x->shape));
   }
   if (c->arg[0].i == NONE) return pg_out_like(c, 0, d, x);
   return pg_out_shape(c, 0, d, 0, NULL);
@@ -341,8 +335,8 @@ static pg_status forward_bce(pg_call *c) {
   pg_tensor_unref(x);
   if (bad)
     return pg_fail(c->ctx, PG_EVALUE,
-                   "argument 'input': expected probabilities in 0..1, %lld of %lld are not; "
-                   "binary_cross_entropy_with_logits takes scores",
+                   "argument 'input': expected probabilities of 0..1 "
+                   "(binary_cross_entropy_with_logits takes scores), got %lld others of %lld",
                    (long long)bad, (long long)n);
   return run_forward(c, &bce, 0);
 }

@@ -78,11 +78,9 @@ static pg_status check_labels(pg_call *c, int64_t least) {
   }
   pg_status s = PG_OK;
   if (bad >= 0)
-    s = pg_fail(c->ctx, PG_EINDEX,
-                "argument 'target': element %lld is label %lld, expected "
-                "%lld..%lld",
-                (long long)(bad + 1), (long long)pg_at_i64(t, bad), (long long)least,
-                (long long)classes);
+    s = pg_fail(
+        c->ctx, PG_EINDEX, "argument 'target': expected %lld..%lld, got label %lld at element %lld",
+        (long long)least, (long long)classes, (long long)pg_at_i64(t, bad), (long long)(bad + 1));
   pg_tensor_unref(t);
   return s;
 }
@@ -94,8 +92,8 @@ static pg_status infer_multi(pg_call *c) {
   bool fits = x->nd == 1 ? t->nd == 0 || (t->nd == 1 && t->shape[0] == 1)
                          : t->nd == 1 && t->shape[0] == x->shape[0];
   if (!fits)
-    return pg_fail(c->ctx, PG_ESHAPE, "labels %s do not fit input %s", pg_shape_str(t).s,
-                   pg_shape_str(x).s);
+    return pg_bad_in(c, PG_ESHAPE, 1, "labels %s to follow input %s",
+                     x->nd == 1 ? "[]" : pg_shape_str_of(1, x->shape).s, pg_shape_str(x).s);
   if (c->arg[0].i != 1 && c->arg[0].i != 2)
     return pg_fail(c->ctx, PG_EARG, "argument 'p': expected 1 or 2, got %lld",
                    (long long)c->arg[0].i);
@@ -136,8 +134,7 @@ static pg_status infer_multilabel(pg_call *c) {
   PG_TRY(check_scores(c));
   PG_TRY(pg_want(c, 1, PG_M_INT));
   if (!pg_same_shape(c->in[0], c->in[1]))
-    return pg_fail(c->ctx, PG_ESHAPE, "labels %s do not have the shape of input %s",
-                   pg_shape_str(c->in[1]).s, pg_shape_str(c->in[0]).s);
+    return pg_bad_in(c, PG_ESHAPE, 1, "labels of the shape of input %s", pg_shape_str(c->in[0]).s);
   pg_cast_in(c, 1, PG_I64);
   return PG_OK;
 }
@@ -193,8 +190,8 @@ static pg_status infer_multilabel_soft(pg_call *c) {
   PG_TRY(pg_want(c, 0, PG_M_REAL));
   PG_TRY(pg_want(c, 1, PG_M_NUM));
   if (!pg_same_shape(c->in[0], c->in[1]) || c->in[0]->nd == 0)
-    return pg_fail(c->ctx, PG_ESHAPE, "target %s does not have the shape of input %s",
-                   pg_shape_str(c->in[1]).s, pg_shape_str(c->in[0]).s);
+    return pg_bad_in(c, PG_ESHAPE, 1, "the shape of input %s and at least 1 dim",
+                     pg_shape_str(c->in[0]).s);
   return check_weight(c, 2);
 }
 

@@ -300,16 +300,16 @@ static pg_status infer_matmul(pg_call *c) {
   const pg_tensor *a = c->in[0], *b = c->in[1];
   PG_TRY(pg_want(c, 0, PG_M_FLOAT | PG_M_INT));
   PG_TRY(pg_want_same_dtype(c, 1, 0));
-  if (a->nd == 0 || b->nd == 0)
-    return pg_fail(c->ctx, PG_ESHAPE, "both sides need at least one dim: %s and %s",
-                   pg_shape_str(a).s, pg_shape_str(b).s);
+  if (a->nd == 0 || b->nd == 0) return pg_bad_in(c, PG_ESHAPE, a->nd ? 1 : 0, "at least 1 dim");
   int64_t ka = a->shape[a->nd - 1], kb = b->shape[b->nd > 1 ? b->nd - 2 : 0];
   if (ka != kb)
-    return pg_fail(c->ctx, PG_ESHAPE, "inner sizes differ: %s and %s", pg_shape_str(a).s,
-                   pg_shape_str(b).s);
+    return pg_bad_in(c, PG_ESHAPE, 1, "%s to follow input %s",
+                     pg_shape_only(b->nd, b->nd > 1 ? b->nd - 2 : 0, ka).s, pg_shape_str(a).s);
   int na = a->nd > 2 ? a->nd - 2 : 0, nb = b->nd > 2 ? b->nd - 2 : 0, nd;
   int64_t shape[PG_MAX_DIMS];
-  PG_TRY(pg_broadcast(c->ctx, na, a->shape, nb, b->shape, &nd, shape));
+  if (!pg_broadcasts(na, a->shape, nb, b->shape, &nd, shape))
+    return pg_bad_in(c, PG_ESHAPE, 1, "a batch that broadcasts with that of input %s",
+                     pg_shape_str(a).s);
   if (a->nd > 1) shape[nd++] = a->shape[a->nd - 2];
   if (b->nd > 1) shape[nd++] = b->shape[b->nd - 1];
   return pg_out_shape(c, 0, (pg_dtype)a->dtype, nd, shape);
@@ -326,8 +326,8 @@ static pg_status infer_mm(pg_call *c) {
 static pg_status infer_bmm(pg_call *c) {
   PG_TRY(want_dims(c, 3, 3));
   if (c->in[0]->shape[0] != c->in[1]->shape[0])
-    return pg_fail(c->ctx, PG_ESHAPE, "batch sizes differ: %s and %s", pg_shape_str(c->in[0]).s,
-                   pg_shape_str(c->in[1]).s);
+    return pg_bad_in(c, PG_ESHAPE, 1, "%s to follow input %s",
+                     pg_shape_only(3, 0, c->in[0]->shape[0]).s, pg_shape_str(c->in[0]).s);
   return infer_matmul(c);
 }
 static pg_status infer_mv(pg_call *c) {
@@ -480,17 +480,15 @@ static pg_status infer_add_product(pg_call *c, int dims) {
   PG_TRY(pg_want_same_dtype(c, 2, 0));
   PG_TRY(pg_want_dim(c, 1, dims));
   PG_TRY(pg_want_dim(c, 2, dims));
-  if (a->shape[dims - 1] != b->shape[dims - 2] || (dims == 3 && a->shape[0] != b->shape[0]))
-    return pg_fail(c->ctx, PG_ESHAPE, "%s sizes differ: %s and %s",
-                   a->shape[dims - 1] != b->shape[dims - 2] ? "inner" : "batch", pg_shape_str(a).s,
-                   pg_shape_str(b).s);
-  int nd, full;
-  int64_t shape[PG_MAX_DIMS], joint[PG_MAX_DIMS];
+  const bool inner = a->shape[dims - 1] != b->shape[dims - 2];
+  if (inner || (dims == 3 && a->shape[0] != b->shape[0]))
+    return pg_bad_in(c, PG_ESHAPE, 2, "%s to follow %s %s",
+                     pg_shape_only(dims, inner ? dims - 2 : 0, a->shape[inner ? dims - 1 : 0]).s,
+                     pg_in_name(c, 1), pg_shape_str(a).s);
+  int nd;
+  int64_t shape[PG_MAX_DIMS];
   PG_TRY(product_shape(c->ctx, a, false, b, false, &nd, shape));
-  PG_TRY(pg_broadcast(c->ctx, c->in[0]->nd, c->in[0]->shape, nd, shape, &full, joint));
-  if (full != nd || memcmp(shape, joint, sizeof *shape * (size_t)nd) != 0)
-    return pg_fail(c->ctx, PG_ESHAPE, "argument 'input': %s does not broadcast to the product %s",
-                   pg_shape_str(c->in[0]).s, pg_shape_str_of(nd, shape).s);
+  PG_TRY(pg_want_spread(c, 0, "the product", nd, shape));
   return pg_out_shape(c, 0, (pg_dtype)a->dtype, nd, shape);
 }
 static pg_status infer_addmm(pg_call *c) { return infer_add_product(c, 2); }
@@ -525,12 +523,10 @@ static pg_status backward_addmm(pg_call *c) {
 static pg_status infer_single(pg_call *c) {
   const pg_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2];
   if (x->nd == 0 || x->shape[x->nd - 1] != w->shape[0])
-    return pg_fail(c->ctx, PG_ESHAPE,
-                   "expected an input with %lld features for weight %s, got input %s",
-                   (long long)w->shape[0], pg_shape_str(w).s, pg_shape_str(x).s);
-  if (b && b->nd)
-    return pg_fail(c->ctx, PG_ESHAPE, "expected bias [] for weight %s, got %s", pg_shape_str(w).s,
-                   pg_shape_str(b).s);
+    return pg_bad_in(c, PG_ESHAPE, 0, "%s to follow weight %s",
+                     pg_shape_only(x->nd ? x->nd : 1, x->nd ? x->nd - 1 : 0, w->shape[0]).s,
+                     pg_shape_str(w).s);
+  if (b && b->nd) return pg_bad_in(c, PG_ESHAPE, 2, "[] to follow weight %s", pg_shape_str(w).s);
   return pg_out_shape(c, 0, (pg_dtype)x->dtype, x->nd - 1, x->shape);
 }
 static pg_status forward_single(pg_call *c) {
@@ -564,12 +560,12 @@ static pg_status infer_linear(pg_call *c) {
   if (w->nd == 1) return infer_single(c);
   PG_TRY(pg_want_dim(c, 1, 2));
   if (x->nd == 0 || x->shape[x->nd - 1] != w->shape[1])
-    return pg_fail(c->ctx, PG_ESHAPE,
-                   "expected an input with %lld features for weight %s, got input %s",
-                   (long long)w->shape[1], pg_shape_str(w).s, pg_shape_str(x).s);
+    return pg_bad_in(c, PG_ESHAPE, 0, "%s to follow weight %s",
+                     pg_shape_only(x->nd ? x->nd : 1, x->nd ? x->nd - 1 : 0, w->shape[1]).s,
+                     pg_shape_str(w).s);
   if (b && (b->nd != 1 || b->shape[0] != w->shape[0]))
-    return pg_fail(c->ctx, PG_ESHAPE, "expected bias [%lld] for weight %s, got %s",
-                   (long long)w->shape[0], pg_shape_str(w).s, pg_shape_str(b).s);
+    return pg_bad_in(c, PG_ESHAPE, 2, "[%lld] to follow weight %s", (long long)w->shape[0],
+                     pg_shape_str(w).s);
   int64_t shape[PG_MAX_DIMS];
   memcpy(shape, x->shape, sizeof *shape * x->nd);
   shape[x->nd - 1] = w->shape[0];

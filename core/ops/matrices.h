@@ -21,8 +21,7 @@ static inline pg_status matrices_want(pg_call *c, int i) {
                    pg_in_name(c, i), pg_shape_str(x).s);
   for (int d = x->nd - 2; d < x->nd; d++)
     if (x->shape[d] > 1 << 24)
-      return pg_fail(c->ctx, PG_ESHAPE, "argument '%s': %s is too large for LAPACK",
-                     pg_in_name(c, i), pg_shape_str(x).s);
+      return pg_bad_in(c, PG_ESHAPE, i, "sizes up to %d, as LAPACK takes", 1 << 24);
   return PG_OK;
 }
 static inline pg_status matrices_want_square(pg_call *c, int i) {
@@ -39,7 +38,8 @@ static inline pg_status matrices_out(pg_call *c, int j, int nd, const int64_t *b
                                      int64_t cols, bool flip) {
   int64_t shape[PG_MAX_DIMS + 2];
   if (nd + 2 > PG_MAX_DIMS)
-    return pg_fail(c->ctx, PG_ESHAPE, "at most %d dims, got %d", PG_MAX_DIMS, nd + 2);
+    return pg_fail(c->ctx, PG_ESHAPE, "the result: expected at most %d dims, got %d", PG_MAX_DIMS,
+                   nd + 2);
   memcpy(shape, batch, sizeof *shape * (size_t)nd);
   shape[nd] = rows;
   shape[nd + 1] = cols;

@@ -362,8 +362,8 @@ static pg_status infer_layer(pg_call *c) {
   PG_TRY(pg_want(c, 0, PG_M_REAL));
   if (size->n < 1 || size->n > x->nd ||
       memcmp(size->v, x->shape + (x->nd - size->n), sizeof *x->shape * (size_t)size->n) != 0)
-    return pg_fail(c->ctx, PG_ESHAPE, "the last sizes of input %s are not normalized_shape %s",
-                   pg_shape_str(x).s, pg_shape_str_of(size->n, size->v).s);
+    return pg_bad_in(c, PG_ESHAPE, 0, "its last sizes to be normalized_shape %s",
+                     pg_shape_str_of(size->n, size->v).s);
   for (int i = 1; i < c->nin; i++) {
     const pg_tensor *t = c->in[i];
     if (!t) continue;
@@ -443,8 +443,7 @@ static pg_status infer_group(pg_call *c) {
     return pg_fail(c->ctx, PG_ESHAPE, "argument 'input': expected n x c (x ..), got %s",
                    pg_shape_str(x).s);
   if (groups < 1 || x->shape[1] % groups)
-    return pg_fail(c->ctx, PG_ESHAPE, "the channels of %s do not divide into %lld groups",
-                   pg_shape_str(x).s, (long long)groups);
+    return pg_bad_arg(c, PG_ESHAPE, 0, "a divisor of the channels of input %s", pg_shape_str(x).s);
   PG_TRY(check_channels(c, 1));
   return out_of_columns(c);
 }
@@ -475,16 +474,14 @@ static pg_status infer_instance(pg_call *c) {
                    pg_shape_str(x).s);
   PG_TRY(check_channels(c, 1));
   if (!c->in[1] != !c->in[2])
-    return pg_fail(c->ctx, PG_EARG, "give both running_mean and running_var, or neither");
+    return pg_bad_in(c, PG_EARG, c->in[1] ? 2 : 1, "a tensor beside %s",
+                     pg_in_name(c, c->in[1] ? 1 : 2));
   if (!c->arg[0].i && !c->in[1])
-    return pg_fail(c->ctx, PG_EARG,
-                   "needs running_mean and running_var where use_input_stats is false");
+    return pg_bad_in(c, PG_EARG, 1, "a tensor where use_input_stats is false");
   int64_t plane = 1;
   for (int i = 2; i < x->nd; i++) plane *= x->shape[i];
   if (c->arg[0].i && plane == 1)
-    return pg_fail(c->ctx, PG_EVALUE,
-                   "expected more than one value per channel in training, got %s",
-                   pg_shape_str(x).s);
+    return pg_bad_in(c, PG_EVALUE, 0, "more than one value per channel in training");
   return out_of_columns(c);
 }
 

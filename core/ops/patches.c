@@ -23,22 +23,19 @@ static pg_status read_window(pg_call *c, int first, patches *p) {
   PG_TRY(pg_arg_ints(c, first + 3, 2, 1, p->stride));
   int64_t out[2], in[2] = {p->ih, p->iw};
   for (int i = 0; i < 2; i++) {
-    if (p->k[i] > MOST || p->dilation[i] > MOST || p->pad[i] > MOST || p->stride[i] > MOST)
-      return pg_fail(c->ctx, PG_EARG, "a kernel, dilation, padding or stride is more than %d",
-                     MOST);
+    const int64_t each[] = {p->k[i], p->dilation[i], p->pad[i], p->stride[i]};
+    for (int k = 0; k < 4; k++)
+      if (each[k] > MOST) return pg_bad_arg(c, PG_EARG, first + k, "at most %d", MOST);
     int64_t span = in[i] + 2 * p->pad[i] - p->dilation[i] * (p->k[i] - 1) - 1;
     if (span < 0)
-      return pg_fail(c->ctx, PG_ESHAPE,
-                     "a kernel of %lld x %lld does not fit into an image of %lld x %lld with its "
-                     "padding",
-                     (long long)p->k[0], (long long)p->k[1], (long long)in[0], (long long)in[1]);
+      return pg_bad_arg(c, PG_ESHAPE, first,
+                        "a kernel that fits into %lld x %lld pixels with their padding",
+                        (long long)in[0], (long long)in[1]);
     out[i] = span / p->stride[i] + 1;
   }
   p->oh = out[0];
   p->ow = out[1];
-  if (p->k[0] * p->k[1] > MOST)
-    return pg_fail(c->ctx, PG_EARG, "a kernel of %lld x %lld is too large", (long long)p->k[0],
-                   (long long)p->k[1]);
+  if (p->k[0] * p->k[1] > MOST) return pg_bad_arg(c, PG_EARG, first, "at most %d taps", MOST);
   return PG_OK;
 }
 

@@ -125,9 +125,7 @@ static pg_status check_images(pg_call *c, int sp) {
     return pg_fail(c->ctx, PG_ESHAPE, "argument 'input': expected %d or %d dims, got %s", sp + 1,
                    sp + 2, pg_shape_str(x).s);
   for (int d = x->nd - sp; d < x->nd; d++)
-    if (!x->shape[d])
-      return pg_fail(c->ctx, PG_ESHAPE, "argument 'input': images %s have no pixels",
-                     pg_shape_str(x).s);
+    if (!x->shape[d]) return pg_bad_in(c, PG_ESHAPE, 0, "images with pixels");
   return PG_OK;
 }
 
@@ -146,7 +144,6 @@ static pg_status read_ints(pg_call *c, int k, int n, int64_t least, int64_t *v) 
  * dilation_at: -1 where the op has none. */
 static pg_status explicit_window(pg_call *c, int sp, int at, int padding_at, int dilation_at,
                                  int ceil_at, window *w) {
-  pg_ctx *ctx = c->ctx;
   const pg_tensor *x = c->in[0];
   int64_t k[2] = {1, 1}, stride[2], pad[2] = {0}, dilation[2] = {1, 1};
   PG_TRY(read_ints(c, at, sp, 1, k));
@@ -154,9 +151,7 @@ static pg_status explicit_window(pg_call *c, int sp, int at, int padding_at, int
   if (c->arg[at + 1].set && c->arg[at + 1].n) PG_TRY(read_ints(c, at + 1, sp, 1, stride));
   if (padding_at >= 0) PG_TRY(read_ints(c, padding_at, sp, 0, pad));
   if (dilation_at >= 0) PG_TRY(read_ints(c, dilation_at, sp, 1, dilation));
-  if (k[0] * k[1] > MOST)
-    return pg_fail(ctx, PG_EARG, "a kernel of %lld x %lld is too large", (long long)k[0],
-                   (long long)k[1]);
+  if (k[0] * k[1] > MOST) return pg_bad_arg(c, PG_EARG, at, "at most %d taps", MOST);
   bool ceil_mode = c->arg[ceil_at].i != 0;
   *w = (window){.ih = sp == 1 ? 1 : x->shape[x->nd - 2], .iw = x->shape[x->nd - 1], .oh = 1};
   for (int a = 0; a < 2; a++) w->k[a] = w->stride[a] = w->dilation[a] = 1;
@@ -165,12 +160,11 @@ static pg_status explicit_window(pg_call *c, int sp, int at, int padding_at, int
     int64_t in = a ? w->iw : w->ih;
     const int64_t reach = dilation[i] * (k[i] - 1) + 1;
     if (pad[i] > reach / 2)
-      return pg_fail(ctx, PG_EARG, "padding %lld is more than half of the kernel, %lld",
-                     (long long)pad[i], (long long)reach);
+      return pg_bad_arg(c, PG_EARG, padding_at, "at most half of the kernel of %lld",
+                        (long long)reach);
     const int64_t span = in + 2 * pad[i] - reach + (ceil_mode ? stride[i] - 1 : 0);
     if (span < 0)
-      return pg_fail(ctx, PG_ESHAPE, "a kernel of %lld does not fit into %s", (long long)reach,
-                     pg_shape_str(x).s);
+      return pg_bad_arg(c, PG_ESHAPE, at, "a kernel that fits into input %s", pg_shape_str(x).s);
     int64_t out = span / stride[i] + 1;
     if (ceil_mode && (out - 1) * stride[i] >= in + pad[i])
       out--; /* no window may start in the padding */
@@ -772,7 +766,7 @@ static pg_status avg_window(pg_call *c, int sp, window *w) {
   w->count_pad = c->arg[4].i != 0;
   if (sp == 1) return PG_OK;
   const pg_arg *by = &c->arg[5];
-  if (by->set && by->i == 0) return pg_fail(c->ctx, PG_EARG, "divisor_override is zero");
+  if (by->set && by->i == 0) return pg_bad_arg(c, PG_EARG, 5, "an integer but 0");
   w->divisor = by->set ? by->i : 0;
   return PG_OK;
 }

@@ -19,9 +19,7 @@ static pg_status want_volumes(pg_call *c) {
     return pg_fail(c->ctx, PG_ESHAPE, "argument 'input': expected 4 or 5 dims, got %s",
                    pg_shape_str(x).s);
   for (int d = x->nd - 3; d < x->nd; d++)
-    if (!x->shape[d])
-      return pg_fail(c->ctx, PG_ESHAPE, "argument 'input': volumes %s have no voxels",
-                     pg_shape_str(x).s);
+    if (!x->shape[d]) return pg_bad_in(c, PG_ESHAPE, 0, "volumes with voxels");
   return PG_OK;
 }
 
@@ -51,12 +49,11 @@ static pg_status read_window(pg_call *c, int at, int padding_at, int dilation_at
   for (int i = 0; i < 3; i++) {
     const int64_t in = x->shape[x->nd - 3 + i], reach = w->dilation[i] * (w->k[i] - 1) + 1;
     if (w->pad[i] > reach / 2)
-      return pg_fail(c->ctx, PG_EARG, "padding %lld is more than half of the kernel, %lld",
-                     (long long)w->pad[i], (long long)reach);
+      return pg_bad_arg(c, PG_EARG, padding_at, "at most half of the kernel of %lld",
+                        (long long)reach);
     const int64_t span = in + 2 * w->pad[i] - reach + (w->ceil_mode ? w->stride[i] - 1 : 0);
     if (span < 0)
-      return pg_fail(c->ctx, PG_ESHAPE, "a kernel of %lld does not fit into %s", (long long)reach,
-                     pg_shape_str(x).s);
+      return pg_bad_arg(c, PG_ESHAPE, at, "a kernel that fits into input %s", pg_shape_str(x).s);
     w->size[i] = span / w->stride[i] + 1;
     if (w->ceil_mode && (w->size[i] - 1) * w->stride[i] >= in + w->pad[i]) w->size[i]--;
   }
@@ -195,8 +192,7 @@ static pg_status adaptive_max_run(pg_call *c) {
 static pg_status avg_infer(pg_call *c) {
   window w;
   PG_TRY(want_volumes(c));
-  if (c->arg[5].set && c->arg[5].i == 0)
-    return pg_fail(c->ctx, PG_EARG, "divisor_override is zero");
+  if (c->arg[5].set && c->arg[5].i == 0) return pg_bad_arg(c, PG_EARG, 5, "an integer but 0");
   return read_window(c, 0, 2, -1, 3, &w);
 }
 

@@ -13,13 +13,15 @@ static pg_status infer_fill(pg_call *c, unsigned dtypes) {
   PG_TRY(pg_want(c, 0, dtypes));
   if (x->node && c->ctx->grad_mode)
     return pg_fail(c->ctx, PG_ESTATE,
-                   "cannot fill a result that carries a gradient; detach() it or use pg.no_grad()");
+                   "argument '%s': expected a tensor that no gradient flows through, got the "
+                   "result of an op; detach() it or use pg.no_grad()",
+                   pg_in_name(c, 0));
   return pg_out_like(c, 0, (pg_dtype)x->dtype, x);
 }
 
 static pg_status infer_uniform(pg_call *c) {
   if (!(c->arg[0].f <= c->arg[1].f))
-    return pg_fail(c->ctx, PG_EARG, "expected from <= to, got %g and %g", c->arg[0].f, c->arg[1].f);
+    return pg_bad_arg(c, PG_EARG, 1, "at least from %g", c->arg[0].f);
   return infer_fill(c, PG_M_FLOAT);
 }
 
@@ -55,8 +57,9 @@ static pg_status infer_integers(pg_call *c) {
   int64_t from, to;
   integer_range(c, &from, &to);
   if (from > to)
-    return pg_fail(c->ctx, PG_EARG, "expected from <= to (both included), got %lld and %lld",
-                   (long long)from, (long long)to);
+    return pg_fail(c->ctx, PG_EARG,
+                   "argument '%s': expected at least from %lld (both are included), got %lld",
+                   pg_arg_name(c, 1), (long long)from, (long long)to);
   return infer_fill(c, PG_M_ANY);
 }
 

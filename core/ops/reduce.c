@@ -147,7 +147,7 @@ static pg_status infer_sum(pg_call *c) {
   if (c->arg[2].set) {
     d = (pg_dtype)c->arg[2].i;
     if (!((PG_M_NUM | PG_M_BOOL) >> d & 1))
-      return pg_fail(c->ctx, PG_EDTYPE, "argument 'dtype': cannot sum in %s", pg_dtype_name(d));
+      return pg_bad_arg(c, PG_EDTYPE, 2, "a dtype that sums have");
     pg_cast_in(c, 0, d);
   } else {
     PG_TRY(pg_want(c, 0, PG_M_NUM | PG_M_BOOL));
@@ -329,8 +329,7 @@ static double correction_of(const pg_call *c) {
 
 static pg_status infer_var(pg_call *c) {
   PG_TRY(pg_want(c, 0, PG_M_REAL));
-  if (c->arg[1].set && c->arg[3].set)
-    return pg_fail(c->ctx, PG_EARG, "give 'unbiased' or 'correction', not both");
+  if (c->arg[1].set && c->arg[3].set) return pg_bad_arg(c, PG_EARG, 3, "nothing beside 'unbiased'");
   return reduction_infer(c, c->op->nout, (pg_dtype)c->in[0]->dtype, 2);
 }
 

@@ -50,8 +50,7 @@ static inline pg_status reduction_not_empty(pg_call *c, unsigned mask) {
   const pg_tensor *x = c->in[0];
   for (int i = 0; i < x->nd; i++)
     if ((mask >> i & 1) && x->shape[i] == 0)
-      return pg_fail(c->ctx, PG_ESHAPE, "cannot reduce over dim %d of %s: it has no elements",
-                     i + 1, pg_shape_str(x).s);
+      return pg_bad_in(c, PG_ESHAPE, 0, "elements to reduce in dim %d", i + 1);
   return PG_OK;
 }
 

@@ -313,8 +313,10 @@ static pg_status target_sizes(pg_call *c, int64_t *size) {
   for (int i = 0; i < sp; i++) {
     double f = factor(c, i), n = floor((double)x->shape[2 + i] * f);
     if (!(f > 0 && n >= 1 && n <= INT32_MAX))
-      return pg_fail(c->ctx, PG_EARG, "argument 'scale_factor': %g makes %g of %lld pixels", f, n,
-                     (long long)x->shape[2 + i]);
+      return pg_fail(
+          c->ctx, PG_EARG,
+          "argument 'scale_factor': expected a factor that makes 1..%d pixels of %lld, got %g",
+          INT32_MAX, (long long)x->shape[2 + i], f);
     size[i] = (int64_t)n;
   }
   return PG_OK;
@@ -334,24 +336,22 @@ static pg_status infer_interpolate(pg_call *c) {
                    pg_shape_str(x).s);
   bool scaled = c->arg[FACTOR].set || c->arg[FACTOR_1].set;
   if (c->arg[TO].set == scaled)
-    return pg_fail(c->ctx, PG_EARG, "expected either size or scale_factor, got %s",
+    return pg_fail(c->ctx, PG_EARG, "argument 'size': expected either size or scale_factor, got %s",
                    scaled ? "both" : "neither");
   for (int i = 0; i < 3 && c->arg[FACTOR_1].set; i++)
     if (c->arg[FACTOR_1 + i].set != (i < x->nd - 2))
-      return pg_fail(c->ctx, PG_EARG, "argument 'scale_factor': expected one number or %d",
+      return pg_fail(c->ctx, PG_EARG,
+                     "argument 'scale_factor': expected one number or %d, got another count",
                      x->nd - 2);
   if (c->arg[CORNERS].set && c->arg[CORNERS].i && (mode < M_LINEAR || mode > M_TRILINEAR))
-    return pg_fail(c->ctx, PG_EARG, "argument 'align_corners': mode '%s' has no corners to align",
-                   mode == M_NEAREST ? "nearest"
-                   : mode == M_AREA  ? "area"
-                                     : "nearest-exact");
+    return pg_bad_arg(c, PG_EARG, CORNERS, "false with mode '%s'",
+                      mode == M_NEAREST ? "nearest"
+                      : mode == M_AREA  ? "area"
+                                        : "nearest-exact");
   if (c->arg[ANTIALIAS].i && mode != M_BILINEAR && mode != M_BICUBIC)
-    return pg_fail(c->ctx, PG_EARG,
-                   "argument 'antialias': only modes bilinear and bicubic have it");
+    return pg_bad_arg(c, PG_EARG, ANTIALIAS, "false but with modes bilinear and bicubic");
   for (int i = 2; i < x->nd; i++)
-    if (!x->shape[i])
-      return pg_fail(c->ctx, PG_ESHAPE, "argument 'input': images %s have no pixels",
-                     pg_shape_str(x).s);
+    if (!x->shape[i]) return pg_bad_in(c, PG_ESHAPE, 0, "images with pixels");
   return target_sizes(c, size);
 }
 

@@ -9,7 +9,7 @@ static pg_status check_rrelu(pg_call *c) {
   double lower = c->arg[0].f, upper = c->arg[1].f;
   PG_TRY(pg_want(c, 0, PG_M_REAL));
   if (lower <= upper && upper < INFINITY) return PG_OK;
-  return pg_fail(c->ctx, PG_EARG, "expected lower <= upper, got %g and %g", lower, upper);
+  return pg_bad_arg(c, PG_EARG, 0, "at most upper %g, and that finite", upper);
 }
 
 static pg_status run_rrelu(pg_call *c) {

@@ -113,8 +113,8 @@ static pg_status infer_scatter_reduce(pg_call *c) {
     fits = index->shape[i] <= src->shape[i] &&
            (i == dim || (x->nd ? index->shape[i] <= x->shape[i] : true));
   if (!fits && pg_numel(index) > 0)
-    return pg_fail(c->ctx, PG_ESHAPE, "index %s does not fit input %s and src %s along dim %d",
-                   pg_shape_str(index).s, pg_shape_str(x).s, pg_shape_str(src).s, dim + 1);
+    return pg_bad_in(c, PG_ESHAPE, 1, "at most the sizes of src %s, and of input %s but in dim %d",
+                     pg_shape_str(src).s, pg_shape_str(x).s, dim + 1);
   return pg_out_shape(c, 0, (pg_dtype)x->dtype, x->nd, x->shape);
 }
 
@@ -122,9 +122,10 @@ static pg_status check_index(pg_call *c, const pg_tensor *index, int64_t n) {
   const int64_t *v = pg_data(index);
   for (int64_t i = 0, count = pg_numel(index); i < count; i++)
     if (v[i] == 0 || v[i] > n || v[i] < -n)
-      return pg_fail(c->ctx, PG_EINDEX,
-                     "index %lld at position %lld is out of range: expected 1..%lld",
-                     (long long)v[i], (long long)i + 1, (long long)n);
+      return pg_fail(
+          c->ctx, PG_EINDEX,
+          "argument 'index': expected 1..%lld or from the end, got %lld at position %lld",
+          (long long)n, (long long)v[i], (long long)i + 1);
   return PG_OK;
 }
 

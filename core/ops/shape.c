@@ -34,12 +34,14 @@ static pg_status backward_reshape(pg_call *c) {
 }
 
 /* Copies v to shape with a -1 replaced, so that as many elements result as the nd sizes of `whole`
- * make. */
-static pg_status fill_in(pg_call *c, int n, const int64_t *v, int nd, const int64_t *whole,
-                         int64_t *shape) {
+ * make. what: name of the argument. */
+static pg_status fill_in(pg_call *c, const char *what, int n, const int64_t *v, int nd,
+                         const int64_t *whole, int64_t *shape) {
   int64_t count = pg_numel_of(nd, whole);
   int open = -1;
-  if (n > PG_MAX_DIMS) return pg_fail(c->ctx, PG_ESHAPE, "at most %d dims, got %d", PG_MAX_DIMS, n);
+  if (n > PG_MAX_DIMS)
+    return pg_fail(c->ctx, PG_ESHAPE, "argument '%s': expected at most %d dims, got %d", what,
+                   PG_MAX_DIMS, n);
   int64_t known = 1;
   bool fits = true;
   for (int i = 0; i < n; i++) {
@@ -56,21 +58,22 @@ static pg_status fill_in(pg_call *c, int n, const int64_t *v, int nd, const int6
     fits = fits && known == count;
   }
   if (fits) return PG_OK;
-  return pg_fail(c->ctx, PG_ESHAPE, "%s with %lld elements cannot become %s",
-                 pg_shape_str_of(nd, whole).s, (long long)count, pg_shape_str_of(n, v).s);
+  return pg_fail(c->ctx, PG_ESHAPE,
+                 "argument '%s': expected sizes for the %lld elements of %s, got %s", what,
+                 (long long)count, pg_shape_str_of(nd, whole).s, pg_shape_str_of(n, v).s);
 }
 
 static pg_status infer_view(pg_call *c) {
   const pg_tensor *x = c->in[0];
   int64_t shape[PG_MAX_DIMS];
-  PG_TRY(fill_in(c, c->arg[0].n, c->arg[0].v, x->nd, x->shape, shape));
+  PG_TRY(fill_in(c, pg_arg_name(c, 0), c->arg[0].n, c->arg[0].v, x->nd, x->shape, shape));
   return out_reshaped(c, c->arg[0].n, shape);
 }
 
 static pg_status infer_view_as(pg_call *c) {
   const pg_tensor *x = c->in[0], *other = c->in[1];
   int64_t shape[PG_MAX_DIMS];
-  PG_TRY(fill_in(c, other->nd, other->shape, x->nd, x->shape, shape));
+  PG_TRY(fill_in(c, pg_in_name(c, 1), other->nd, other->shape, x->nd, x->shape, shape));
   return out_reshaped(c, other->nd, shape);
 }
 
@@ -80,7 +83,7 @@ static pg_status infer_flatten(pg_call *c) {
   PG_TRY(pg_arg_dim(c, 0, x->nd, &first));
   PG_TRY(pg_arg_dim(c, 1, x->nd, &last));
   if (first > last)
-    return pg_fail(c->ctx, PG_EARG, "start_dim %d comes after end_dim %d", first + 1, last + 1);
+    return pg_bad_arg(c, PG_EARG, 1, "a dim that does not come before start_dim %d", first + 1);
   int64_t shape[PG_MAX_DIMS], n = 1;
   for (int i = 0; i < first; i++) shape[nd++] = x->shape[i];
   for (int i = first; i <= last && i < x->nd; i++) n *= x->shape[i];
@@ -95,9 +98,9 @@ static pg_status infer_unflatten(pg_call *c) {
   PG_TRY(want_a_dim(c));
   PG_TRY(pg_arg_dim(c, 0, x->nd, &dim));
   int64_t shape[PG_MAX_DIMS], part[PG_MAX_DIMS];
-  PG_TRY(fill_in(c, n, c->arg[1].v, 1, &x->shape[dim], part));
+  PG_TRY(fill_in(c, pg_arg_name(c, 1), n, c->arg[1].v, 1, &x->shape[dim], part));
   if (x->nd - 1 + n > PG_MAX_DIMS)
-    return pg_fail(c->ctx, PG_ESHAPE, "at most %d dims, got %d", PG_MAX_DIMS, x->nd - 1 + n);
+    return pg_bad_in(c, PG_ESHAPE, 0, "at most %d dims for %d sizes", PG_MAX_DIMS - n + 1, n);
   for (int i = 0; i < dim; i++) shape[nd++] = x->shape[i];
   for (int i = 0; i < n; i++) shape[nd++] = part[i];
   for (int i = dim + 1; i < x->nd; i++) shape[nd++] = x->shape[i];
@@ -122,9 +125,7 @@ static pg_status infer_unsqueeze(pg_call *c) {
   const pg_tensor *x = c->in[0];
   int dim, nd = 0;
   PG_TRY(pg_arg_dim(c, 0, x->nd + 1, &dim));
-  if (x->nd == PG_MAX_DIMS)
-    return pg_fail(c->ctx, PG_ESHAPE, "at most %d dims: %s cannot get one more", PG_MAX_DIMS,
-                   pg_shape_str(x).s);
+  if (x->nd == PG_MAX_DIMS) return pg_bad_in(c, PG_ESHAPE, 0, "at most %d dims", PG_MAX_DIMS - 1);
   int64_t shape[PG_MAX_DIMS], stride[PG_MAX_DIMS];
   for (int i = 0; i <= x->nd; i++) {
     if (i == dim) {
@@ -155,12 +156,11 @@ static pg_status infer_permute(pg_call *c) {
   const pg_arg *a = &c->arg[0];
   int order[PG_MAX_DIMS];
   if (a->n != x->nd)
-    return pg_fail(c->ctx, PG_EARG, "expected all %d dims of %s, got %d", x->nd, pg_shape_str(x).s,
-                   a->n);
+    return pg_bad_arg(c, PG_EARG, 0, "all %d dims of input %s", x->nd, pg_shape_str(x).s);
   unsigned mask = 0;
   for (int i = 0; i < a->n; i++) {
-    PG_TRY(pg_dim(c->ctx, "dim", a->v[i], x->nd, &order[i]));
-    if (mask >> order[i] & 1) return pg_fail(c->ctx, PG_EARG, "dim %d appears twice", order[i] + 1);
+    PG_TRY(pg_dim(c->ctx, pg_arg_name(c, 0), a->v[i], x->nd, &order[i]));
+    if (mask >> order[i] & 1) return pg_bad_arg(c, PG_EARG, 0, "each dim once");
     mask |= 1u << order[i];
   }
   return out_permuted(c, order);
@@ -192,8 +192,7 @@ static pg_status backward_transpose(pg_call *c) {
 
 static pg_status infer_t(pg_call *c) {
   if (c->in[0]->nd > 2)
-    return pg_fail(c->ctx, PG_ESHAPE, "expected at most 2 dims, got %s; use transpose or permute",
-                   pg_shape_str(c->in[0]).s);
+    return pg_bad_in(c, PG_ESHAPE, 0, "at most 2 dims (transpose and permute take more)");
   return out_swapped(c, 0, c->in[0]->nd == 2 ? 1 : 0);
 }
 
@@ -204,15 +203,12 @@ static pg_status infer_movedim(pg_call *c) {
   const pg_arg *from = &c->arg[0], *to = &c->arg[1];
   int order[PG_MAX_DIMS], source, place, at = 0;
   unsigned used = 0, taken = 0;
-  if (from->n != to->n)
-    return pg_fail(c->ctx, PG_EARG, "expected as many destinations as sources, got %d and %d",
-                   to->n, from->n);
+  if (from->n != to->n) return pg_bad_arg(c, PG_EARG, 1, "as many dims as source, %d", from->n);
   for (int i = 0; i < from->n; i++) {
     PG_TRY(pg_dim(c->ctx, "source", from->v[i], x->nd, &source));
     PG_TRY(pg_dim(c->ctx, "destination", to->v[i], x->nd, &place));
     if ((used >> source & 1) || (taken >> place & 1))
-      return pg_fail(c->ctx, PG_EARG, "dim %d appears twice",
-                     (used >> source & 1 ? source : place) + 1);
+      return pg_bad_arg(c, PG_EARG, used >> source & 1 ? 0 : 1, "each dim once");
     used |= 1u << source;
     taken |= 1u << place;
     order[place] = source;
@@ -243,9 +239,10 @@ static pg_status out_expanded(pg_call *c, int n, const int64_t *v) {
     fits = shape[i] >= 0 && (own == 1 || own == shape[i]);
     stride[i] = k < 0 || own != shape[i] ? 0 : x->stride[k];
   }
+  if (!fits && c->nin > 1)
+    return pg_bad_in(c, PG_ESHAPE, 1, "a shape that input %s expands to", pg_shape_str(x).s);
   if (!fits)
-    return pg_fail(c->ctx, PG_ESHAPE, "%s does not expand to %s", pg_shape_str(x).s,
-                   pg_shape_str_of(n, v).s);
+    return pg_bad_arg(c, PG_ESHAPE, 0, "a shape that input %s expands to", pg_shape_str(x).s);
   return pg_out_view(c, 0, n, shape, stride, x->offset);
 }
 
@@ -273,8 +270,9 @@ static pg_status index_of(pg_call *c, int64_t index, int dim, const pg_tensor *x
   int64_t n = x->shape[dim];
   if (index == 0 || index > n || index < -n)
     return pg_fail(c->ctx, PG_EINDEX,
-                   "index %lld is out of range for dim %d of %s: expected 1..%lld",
-                   (long long)index, dim + 1, pg_shape_str(x).s, (long long)n);
+                   "argument '%s': expected 1..%lld or -%lld..-1 for dim %d of %s, got %lld",
+                   pg_arg_name(c, 1), (long long)n, (long long)n, dim + 1, pg_shape_str(x).s,
+                   (long long)index);
   *out = index > 0 ? index - 1 : n + index;
   return PG_OK;
 }
@@ -314,10 +312,9 @@ static pg_status range_of(pg_call *c, const pg_meta *m, int dim, int64_t *start,
     return pg_fail(c->ctx, PG_EARG, "argument 'step': expected at least 1, got %lld",
                    (long long)step);
   if (from < 1 || from > n + 1 || to < 0 || to > n)
-    return pg_fail(c->ctx, PG_EINDEX,
-                   "range %lld..%lld does not fit into dim %d of %s: expected 1..%lld",
-                   (long long)first, (long long)last, dim + 1, pg_shape_str_of(m->nd, m->shape).s,
-                   (long long)n);
+    return pg_bad_arg(c, PG_EINDEX, from < 1 || from > n + 1 ? 1 : 2,
+                      "1..%lld or from the end for dim %d of %s", (long long)n, dim + 1,
+                      pg_shape_str_of(m->nd, m->shape).s);
   *start = from - 1;
   *count = to < from ? 0 : (to - from) / step + 1;
   return PG_OK;
@@ -359,8 +356,9 @@ static pg_status infer_narrow(pg_call *c) {
   int64_t n = x->shape[dim], first = c->arg[1].i, length = c->arg[2].i;
   int64_t start = first < 0 ? n + first : first - 1, shape[PG_MAX_DIMS];
   if (start < 0 || start > n || length < 0 || length > n - start)
-    return pg_fail(c->ctx, PG_EINDEX, "start %lld, length %lld does not fit into dim %d of %s",
-                   (long long)first, (long long)length, dim + 1, pg_shape_str(x).s);
+    return pg_bad_arg(c, PG_EINDEX, start < 0 || start > n ? 1 : 2,
+                      "a part of the %lld elements in dim %d of %s%s", (long long)n, dim + 1,
+                      pg_shape_str(x).s, start < 0 || start > n ? "" : " that begins at start");
   memcpy(shape, x->shape, sizeof shape);
   shape[dim] = length;
   return pg_out_view(c, 0, x->nd, shape, x->stride,
@@ -389,9 +387,7 @@ static pg_status infer_unfold(pg_call *c) {
   if (step < 1)
     return pg_fail(c->ctx, PG_EARG, "argument 'step': expected at least 1, got %lld",
                    (long long)step);
-  if (x->nd == PG_MAX_DIMS)
-    return pg_fail(c->ctx, PG_ESHAPE, "at most %d dims: %s cannot get one more", PG_MAX_DIMS,
-                   pg_shape_str(x).s);
+  if (x->nd == PG_MAX_DIMS) return pg_bad_in(c, PG_ESHAPE, 0, "at most %d dims", PG_MAX_DIMS - 1);
   int64_t shape[PG_MAX_DIMS], stride[PG_MAX_DIMS];
   memcpy(shape, x->shape, sizeof shape);
   memcpy(stride, x->stride, sizeof stride);
@@ -419,9 +415,8 @@ static pg_status diagonal_of(pg_call *c, const pg_meta *m, const int64_t *step, 
   int a, b, nd = 0;
   PG_TRY(pg_arg_dim(c, 1, m->nd, &a));
   PG_TRY(pg_arg_dim(c, 2, m->nd, &b));
-  if (m->nd < 2 || a == b)
-    return pg_fail(c->ctx, PG_ESHAPE, "expected two different dims, got %d and %d of %s", a + 1,
-                   b + 1, pg_shape_str_of(m->nd, m->shape).s);
+  if (m->nd < 2) return pg_bad_in(c, PG_ESHAPE, 0, "at least 2 dims");
+  if (a == b) return pg_bad_arg(c, PG_ESHAPE, 2, "another dim than dim1 %d", a + 1);
   int64_t k = c->arg[0].i, down = k < 0 ? -k : 0, right = k > 0 ? k : 0;
   int64_t n = pg_max64(0, pg_min64(m->shape[a] - down, m->shape[b] - right));
   *start = n ? down * step[a] + right * step[b] : 0;
@@ -500,8 +495,8 @@ static pg_status check_region(pg_call *c, int first) {
   pg_arg *size = &c->arg[first], *stride = &c->arg[first + 1], *offset = &c->arg[first + 2];
   int n = size->n;
   if (n > PG_MAX_DIMS || stride->n != n)
-    return pg_fail(c->ctx, PG_EARG, "expected as many strides as sizes (at most %d), got %d and %d",
-                   PG_MAX_DIMS, stride->n, n);
+    return pg_bad_arg(c, PG_EARG, first + 1, "as many strides as sizes, %d, and at most %d", n,
+                      PG_MAX_DIMS);
   if (!offset->set) offset->i = x->offset;
   int64_t start = offset->i, last = start, count;
   PG_TRY(pg_shape_check(c->ctx, (pg_dtype)x->dtype, n, size->v, &count));
@@ -517,8 +512,9 @@ static pg_status check_region(pg_call *c, int first) {
     inside = inside && last < room;
   }
   if (!inside || (count && last >= room))
-    return pg_fail(c->ctx, PG_EINDEX, "sizes %s from offset %lld reach beyond %lld stored elements",
-                   pg_shape_str_of(n, size->v).s, (long long)start, (long long)room);
+    return pg_bad_arg(c, PG_EINDEX, first,
+                      "sizes that stay within the %lld stored elements from offset %lld",
+                      (long long)room, (long long)start);
   return PG_OK;
 }
 
@@ -573,18 +569,14 @@ static pg_status part_of(pg_ctx *ctx, pg_tensor *t, int n, const int64_t *size,
 }
 
 static pg_status infer_as_strided_scatter(pg_call *c) {
-  const pg_tensor *x = c->in[0], *src = c->in[1];
+  const pg_tensor *x = c->in[0];
   PG_TRY(check_region(c, 0));
   PG_TRY(rewrite_region(c, 0));
-  int n = c->arg[0].n, nd;
-  int64_t joint[PG_MAX_DIMS];
+  int n = c->arg[0].n;
   if (c->arg[2].i < 0)
-    return pg_fail(c->ctx, PG_EINDEX, "sizes %s reach beyond the elements of %s",
-                   pg_shape_str_of(n, c->arg[0].v).s, pg_shape_str(x).s);
-  PG_TRY(pg_broadcast(c->ctx, src->nd, src->shape, n, c->arg[0].v, &nd, joint));
-  if (nd != n || memcmp(joint, c->arg[0].v, sizeof *joint * (size_t)n) != 0)
-    return pg_fail(c->ctx, PG_ESHAPE, "%s does not broadcast to %s", pg_shape_str(src).s,
-                   pg_shape_str_of(n, c->arg[0].v).s);
+    return pg_bad_arg(c, PG_EINDEX, 0, "sizes that stay within the elements of %s",
+                      pg_shape_str(x).s);
+  PG_TRY(pg_want_spread(c, 1, "size", n, c->arg[0].v));
   return pg_out_like(c, 0, (pg_dtype)x->dtype, x);
 }
 
@@ -715,13 +707,8 @@ static pg_status infer_type_as(pg_call *c) {
 }
 
 static pg_status infer_copy(pg_call *c) {
-  const pg_tensor *x = c->in[0], *src = c->in[1];
-  int nd;
-  int64_t joint[PG_MAX_DIMS];
-  PG_TRY(pg_broadcast(c->ctx, x->nd, x->shape, src->nd, src->shape, &nd, joint));
-  if (nd != x->nd || memcmp(joint, x->shape, sizeof *joint * (size_t)nd) != 0)
-    return pg_fail(c->ctx, PG_ESHAPE, "%s does not broadcast to %s", pg_shape_str(src).s,
-                   pg_shape_str(x).s);
+  const pg_tensor *x = c->in[0];
+  PG_TRY(pg_want_spread(c, 1, "input", x->nd, x->shape));
   return pg_out_like(c, 0, (pg_dtype)x->dtype, x);
 }
 

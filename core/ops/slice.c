@@ -12,7 +12,7 @@ static pg_status check_spec(pg_call *c) {
   for (int d = 0; d < t->nd; d++) {
     const int64_t *v = a->v + 4 * d;
     if (v[1] < 0 || v[2] < 1 || (v[1] && (v[0] < 0 || v[0] + (v[1] - 1) * v[2] >= t->shape[d])))
-      return pg_fail(c->ctx, PG_EINDEX, "dim %d: the range leaves %s", d + 1, pg_shape_str(t).s);
+      return pg_bad_arg(c, PG_EINDEX, 0, "ranges within %s", pg_shape_str(t).s);
   }
   return PG_OK;
 }
@@ -59,16 +59,9 @@ static pg_status getitem_backward(pg_call *c) {
 
 static pg_status setitem_infer(pg_call *c) {
   PG_TRY(check_spec(c));
-  const pg_tensor *t = c->in[0], *src = c->in[1];
+  const pg_tensor *t = c->in[0];
   region r = region_of(t, c->arg[0].v);
-  int nd;
-  int64_t shape[PG_MAX_DIMS];
-  pg_status s = pg_broadcast(c->ctx, r.nd, r.shape, src->nd, src->shape, &nd, shape);
-  bool fits = s == PG_OK && nd == r.nd;
-  for (int d = 0; fits && d < nd; d++) fits = shape[d] == r.shape[d];
-  if (!fits)
-    return pg_fail(c->ctx, PG_ESHAPE, "a value %s does not fit into the place %s",
-                   pg_shape_str(src).s, pg_shape_str_of(r.nd, r.shape).s);
+  PG_TRY(pg_want_spread(c, 1, "the place", r.nd, r.shape));
   return pg_out_like(c, 0, (pg_dtype)t->dtype, t);
 }
 
@@ -101,14 +94,14 @@ static pg_status setitem_backward(pg_call *c) {
 }
 
 const pg_op PG_AT(pg_ops_slice)[] = {
-    {.name = "getitem",
+    {.name = "indexing|getitem",
      .doc = "y = the part of input that spec names: start, count, step, drop for each dim; a view.",
      .param = {PG_T("input"), PG_REQ("spec", PG_INTS)},
      .flags = PG_HIDDEN,
      .nout = 1,
      .infer = getitem_infer,
      .backward = getitem_backward},
-    {.name = "setitem",
+    {.name = "assignment|setitem",
      .doc = "y = input with source broadcast into the part that spec names.",
      .param = {PG_T("input"), PG_TN("source"), PG_REQ("spec", PG_INTS)},
      .flags = PG_HIDDEN | PG_INPLACE,

@@ -330,8 +330,7 @@ static pg_status infer_mode(pg_call *c) {
   PG_TRY(pg_arg_dim(c, 0, x->nd, &dim));
   int64_t shape[PG_MAX_DIMS];
   if (x->nd && x->shape[dim] == 0)
-    return pg_fail(c->ctx, PG_ESHAPE, "cannot reduce over dim %d of %s: it has no elements",
-                   dim + 1, pg_shape_str(x).s);
+    return pg_bad_in(c, PG_ESHAPE, 0, "elements to reduce in dim %d", dim + 1);
   for (int i = 0; i < x->nd; i++) {
     if (i == dim && !c->arg[1].i) continue;
     shape[nd++] = i == dim ? 1 : x->shape[i];
@@ -355,8 +354,8 @@ static pg_status infer_search(pg_call *c, int seq, int values) {
   bool fits = a->nd == 1 || (a->nd == v->nd && a->nd > 0);
   for (int i = 0; i < a->nd - 1 && fits; i++) fits = a->shape[i] == v->shape[i];
   if (!fits)
-    return pg_fail(c->ctx, PG_ESHAPE, "values %s do not fit the sorted rows %s", pg_shape_str(v).s,
-                   pg_shape_str(a).s);
+    return pg_bad_in(c, PG_ESHAPE, values, "rows like those of %s %s", pg_in_name(c, seq),
+                     pg_shape_str(a).s);
   return pg_out_shape(c, 0, PG_I64, v->nd, v->shape);
 }
 static pg_status infer_searchsorted(pg_call *c) { return infer_search(c, 0, 1); }

@@ -154,7 +154,7 @@ static pg_status infer_two(pg_call *c, unsigned mask) {
     if (!c->in[i]->is_number) PG_TRY(pg_want(c, i, mask));
   pg_dtype d = pg_promote(c, 2);
   if (!(mask >> d & 1))
-    return pg_fail(c->ctx, PG_EDTYPE, "expected integers, got %s", pg_dtype_name(d));
+    return pg_bad_in(c, PG_EDTYPE, pg_is_float((pg_dtype)c->in[0]->dtype) ? 0 : 1, "integers");
   for (int i = 0; i < 2; i++) pg_cast_in(c, i, d);
   return pg_out_broadcast(c, 0, d, 2);
 }

@@ -300,9 +300,9 @@ static pg_status clamp_infer(pg_call *c) {
     PG_TRY(pg_want(c, i, PG_M_NUM | PG_M_BOOL));
     any = any || (i > 0 && c->in[i]);
   }
-  if (!any) return pg_fail(c->ctx, PG_EARG, "expected 'min' or 'max', got neither");
+  if (!any) return pg_bad_in(c, PG_EARG, 1, "a number or a tensor for 'min' or 'max'");
   pg_dtype d = pg_promote(c, c->nin);
-  if (d == PG_BOOL) return pg_fail(c->ctx, PG_EDTYPE, "expected numbers, got bool");
+  if (d == PG_BOOL) return pg_bad_in(c, PG_EDTYPE, 0, "numbers");
   PG_TRY(clamp_bytes(c, d));
   for (int i = 0; i < c->nin; i++) pg_cast_in(c, i, d);
   return pg_out_broadcast(c, 0, d, c->nin);

@@ -41,8 +41,7 @@ static pg_status check_unpool(pg_call *c, int sp) {
     return pg_fail(c->ctx, PG_ESHAPE, "argument 'input': expected %d or %d dims, got %s", sp + 1,
                    sp + 2, pg_shape_str(x).s);
   if (!pg_same_shape(x, c->in[1]))
-    return pg_fail(c->ctx, PG_ESHAPE, "indices %s do not have the shape of input %s",
-                   pg_shape_str(c->in[1]).s, pg_shape_str(x).s);
+    return pg_bad_in(c, PG_ESHAPE, 1, "the shape of input %s", pg_shape_str(x).s);
   return unpooled(c, sp, size);
 }
 
@@ -59,8 +58,8 @@ static pg_status check_places(pg_call *c, int64_t area) {
   while (i < n && pg_at_i64(at, i) >= 1 && pg_at_i64(at, i) <= area) i++;
   pg_status s = PG_OK;
   if (i < n)
-    s = pg_fail(c->ctx, PG_EINDEX, "argument 'indices': element %lld is %lld, expected 1..%lld",
-                (long long)(i + 1), (long long)pg_at_i64(at, i), (long long)area);
+    s = pg_fail(c->ctx, PG_EINDEX, "argument 'indices': expected 1..%lld, got %lld at element %lld",
+                (long long)area, (long long)pg_at_i64(at, i), (long long)(i + 1));
   pg_tensor_unref(at);
   return s;
 }

@@ -63,7 +63,9 @@ pg_status pg_clip_grad_norm(pg_ctx *ctx, int n, pg_tensor *const *params, double
     pg_tensor *g = params[i]->grad, *flat;
     if (!g) continue;
     if (g->dtype != PG_F32 && g->dtype != PG_F64)
-      return pg_fail(ctx, PG_EDTYPE, "clip_grad_norm_: expected float32 or float64, got %s",
+      return pg_fail(ctx, PG_EDTYPE,
+                     "clip_grad_norm_: argument 'parameters': expected gradients of float32 or "
+                     "float64, got %s",
                      pg_dtype_name((pg_dtype)g->dtype));
     if (pg_is_dense(g)) flat = pg_tensor_ref(g);
     else PG_TRY(pg__contiguous(ctx, g, &flat));

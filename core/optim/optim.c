@@ -107,7 +107,8 @@ static pg_status check_hyper(pg_optim *o, const double *hyper) {
   pg_status s = PG_OK;
   for (int k = 0; o->rule->param[k].kind != PG_END && s == PG_OK; k++)
     if (hyper[k] != hyper[k])
-      s = pg_fail(o->ctx, PG_EARG, "argument '%s' is NaN", o->rule->param[k].name);
+      s = pg_fail(o->ctx, PG_EARG, "argument '%s': expected a number, got nan",
+                  o->rule->param[k].name);
   if (s == PG_OK && o->rule->check) s = o->rule->check(o->ctx, hyper);
   o->ctx->doing = doing;
   return s;
@@ -116,19 +117,25 @@ static pg_status check_hyper(pg_optim *o, const double *hyper) {
 static pg_status check_param(pg_optim *o, const pg_tensor *t, int n) {
   const char *rule = o->rule->name;
   if (t->dtype != PG_F32 && t->dtype != PG_F64)
-    return pg_fail(o->ctx, PG_EDTYPE, "%s: parameter %d: expected float32 or float64, got %s", rule,
-                   n, pg_dtype_name((pg_dtype)t->dtype));
+    return pg_fail(o->ctx, PG_EDTYPE,
+                   "%s: argument 'params': expected float32 or float64, got %s as parameter %d",
+                   rule, pg_dtype_name((pg_dtype)t->dtype), n);
   if (t->node)
-    return pg_fail(o->ctx, PG_ESTATE,
-                   "%s: parameter %d %s is the result of an op; only leaves can be optimized", rule,
-                   n, pg_shape_str(t).s);
+    return pg_fail(
+        o->ctx, PG_ESTATE,
+        "%s: argument 'params': expected leaves, got the result of an op, %s, as parameter %d",
+        rule, pg_shape_str(t).s, n);
   if (!pg_is_dense(t))
-    return pg_fail(o->ctx, PG_ESTATE, "%s: parameter %d %s has gaps in memory; clone() it first",
-                   rule, n, pg_shape_str(t).s);
+    return pg_fail(o->ctx, PG_ESTATE,
+                   "%s: argument 'params': expected tensors without gaps in memory, got %s as "
+                   "parameter %d; clone() it first",
+                   rule, pg_shape_str(t).s, n);
   for (int i = 0; i < o->nparam; i++)
     if (o->param[i].t == t)
-      return pg_fail(o->ctx, PG_EARG, "%s: parameter %d %s is in the optimizer already", rule, n,
-                     pg_shape_str(t).s);
+      return pg_fail(
+          o->ctx, PG_EARG,
+          "%s: argument 'params': expected each tensor once, got %s again as parameter %d", rule,
+          pg_shape_str(t).s, n);
   return PG_OK;
 }
 
@@ -201,8 +208,8 @@ static bool same_order(const pg_tensor *a, const pg_tensor *b) {
 static pg_status take_grad(pg_optim *o, param *p, int i) {
   pg_tensor *t = p->t, *g = t->grad;
   if (!pg_same_shape(t, g))
-    return pg_fail(o->ctx, PG_ESHAPE, "%s: parameter %d %s has a gradient %s", o->rule->name, i + 1,
-                   pg_shape_str(t).s, pg_shape_str(g).s);
+    return pg_fail(o->ctx, PG_ESHAPE, "%s: parameter %d: expected a gradient of shape %s, got %s",
+                   o->rule->name, i + 1, pg_shape_str(t).s, pg_shape_str(g).s);
   if (g->dtype == t->dtype && same_order(t, g)) {
     p->grad = pg_tensor_ref(g);
     return PG_OK;

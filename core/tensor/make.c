@@ -180,10 +180,14 @@ pg_tensor *pg_tensor_grad(const pg_tensor *t) { return t->grad; }
 
 pg_status pg_tensor_requires_grad(pg_tensor *t, bool on) {
   if (on && !pg_is_float((pg_dtype)t->dtype))
-    return pg_fail(t->ctx, PG_EDTYPE, "only floating tensors can require grad, got %s",
+    return pg_fail(t->ctx, PG_EDTYPE,
+                   "argument 'requires_grad': expected false for a tensor that is not floating, "
+                   "got true for %s",
                    pg_dtype_name((pg_dtype)t->dtype));
   if (!on && t->node)
-    return pg_fail(t->ctx, PG_ESTATE, "only leaves can change requires_grad; use detach()");
+    return pg_fail(
+        t->ctx, PG_ESTATE,
+        "argument 'requires_grad': expected true for the result of an op, got false; use detach()");
   if (on || !t->node) t->requires_grad = on;
   return PG_OK;
 }

@@ -16,19 +16,25 @@ pg_str pg_shape_str_of(int nd, const int64_t *shape) {
 
 pg_str pg_shape_str(const pg_tensor *t) { return pg_shape_str_of(t->nd, t->shape); }
 
-pg_status pg_shape_check(pg_ctx *ctx, pg_dtype dtype, int nd, const int64_t *shape,
-                         int64_t *numel) {
-  if (nd > PG_MAX_DIMS) return pg_fail(ctx, PG_ESHAPE, "at most %d dims, got %d", PG_MAX_DIMS, nd);
+const char *pg_shape_fault(pg_dtype dtype, int nd, const int64_t *shape, int64_t *numel) {
+  if (nd > PG_MAX_DIMS) return "at most 8 dims";
   int64_t n = 1, span = (int64_t)pg_dtype_size(dtype);
   for (int i = 0; i < nd; i++) {
-    if (shape[i] < 0)
-      return pg_fail(ctx, PG_ESHAPE, "negative size in %s", pg_shape_str_of(nd, shape).s);
+    if (shape[i] < 0) return "sizes of at least 0";
     if (__builtin_mul_overflow(span, shape[i] ? shape[i] : 1, &span))
-      return pg_fail(ctx, PG_ESHAPE, "too many elements: %s", pg_shape_str_of(nd, shape).s);
+      return "fewer elements than fill all memory";
     n *= shape[i];
   }
   *numel = n;
-  return PG_OK;
+  return NULL;
+}
+
+pg_status pg_shape_check(pg_ctx *ctx, pg_dtype dtype, int nd, const int64_t *shape,
+                         int64_t *numel) {
+  const char *expected = pg_shape_fault(dtype, nd, shape, numel);
+  if (!expected) return PG_OK;
+  return pg_fail(ctx, PG_ESHAPE, "argument 'shape': expected %s, got %s", expected,
+                 pg_shape_str_of(nd, shape).s);
 }
 
 void pg_contiguous_strides(int nd, const int64_t *shape, int64_t *stride) {
@@ -87,20 +93,24 @@ bool pg_is_dense(const pg_tensor *t) {
   return true;
 }
 
-pg_status pg_broadcast(pg_ctx *ctx, int na, const int64_t *a, int nb, const int64_t *b, int *nd,
-                       int64_t *shape) {
+bool pg_broadcasts(int na, const int64_t *a, int nb, const int64_t *b, int *nd, int64_t *shape) {
   int n = na > nb ? na : nb;
   int64_t out[PG_MAX_DIMS];
   for (int k = 1; k <= n; k++) {
     int64_t x = k <= na ? a[na - k] : 1, y = k <= nb ? b[nb - k] : 1;
-    if (x != y && x != 1 && y != 1)
-      return pg_fail(ctx, PG_ESHAPE, "shapes do not broadcast: %s and %s", pg_shape_str_of(na, a).s,
-                     pg_shape_str_of(nb, b).s);
+    if (x != y && x != 1 && y != 1) return false;
     out[n - k] = x == 1 ? y : x;
   }
   for (int i = 0; i < n; i++) shape[i] = out[i];
   *nd = n;
-  return PG_OK;
+  return true;
+}
+
+pg_status pg_broadcast(pg_ctx *ctx, int na, const int64_t *a, int nb, const int64_t *b, int *nd,
+                       int64_t *shape) {
+  if (pg_broadcasts(na, a, nb, b, nd, shape)) return PG_OK;
+  return pg_fail(ctx, PG_ESHAPE, "expected shapes that broadcast, got %s and %s",
+                 pg_shape_str_of(na, a).s, pg_shape_str_of(nb, b).s);
 }
 
 void pg_broadcast_strides(const pg_tensor *t, int nd, const int64_t *shape, int64_t *stride) {
@@ -154,8 +164,8 @@ bool pg_view_strides(const pg_tensor *t, int nd, const int64_t *shape, int64_t *
 pg_status pg_dim(pg_ctx *ctx, const char *what, int64_t dim, int nd, int *out) {
   int n = nd ? nd : 1;
   if (dim == 0 || dim > n || dim < -n)
-    return pg_fail(ctx, PG_EINDEX, "%s %lld is out of range: expected 1..%d or -%d..-1", what,
-                   (long long)dim, n, n);
+    return pg_fail(ctx, PG_EINDEX, "argument '%s': expected 1..%d or -%d..-1, got %lld", what, n, n,
+                   (long long)dim);
   *out = (int)(dim > 0 ? dim - 1 : n + dim);
   return PG_OK;
 }

@@ -65,7 +65,10 @@ static inline int64_t pg_numel_of(int nd, const int64_t *shape) {
 static inline int64_t pg_numel(const pg_tensor *t) { return pg_numel_of(t->nd, t->shape); }
 static inline bool pg_is_float(pg_dtype d) { return d == PG_F32 || d == PG_F64 || d == PG_BF16; }
 
-/* Product of sizes and byte count, checked for overflow and negative sizes. */
+/* What should have been of a shape with negative sizes, too many dims or too many elements for
+ * memory, in the words of a message; else NULL and the product of its sizes. */
+const char *pg_shape_fault(pg_dtype dtype, int nd, const int64_t *shape, int64_t *numel);
+/* PG_ESHAPE where pg_shape_fault finds fault. */
 pg_status pg_shape_check(pg_ctx *ctx, pg_dtype dtype, int nd, const int64_t *shape, int64_t *numel);
 void pg_contiguous_strides(int nd, const int64_t *shape, int64_t *stride);
 bool pg_same_shape(const pg_tensor *a, const pg_tensor *b);
@@ -101,7 +104,10 @@ bool pg_is_contiguous(const pg_tensor *t);
 bool pg_is_channels_last(
     const pg_tensor *t); /* 4-dim, C fastest, dense; false where contiguous says it all */
 bool pg_is_dense(const pg_tensor *t); /* some permutation of the dims is contiguous */
-/* Broadcast of a and b into shape; PG_ESHAPE names both. */
+/* Broadcast of a and b into shape, which may be one of them; false, and nothing written, where they
+ * do not broadcast. */
+bool pg_broadcasts(int na, const int64_t *a, int nb, const int64_t *b, int *nd, int64_t *shape);
+/* The same; PG_ESHAPE names both. */
 pg_status pg_broadcast(pg_ctx *ctx, int na, const int64_t *a, int nb, const int64_t *b, int *nd,
                        int64_t *shape);
 /* Strides of t seen as `shape` (broadcast dims get 0). t must broadcast to it. */

@@ -21,7 +21,7 @@ PG_PRINTF(2, 3) static bool fail(pgl_args *a, const char *fmt, ...) {
 static const char *given(lua_State *L, int idx, char *buf, size_t n) {
   pgl_box *b = pgl_to_box(L, idx);
   if (b && b->t) snprintf(buf, n, "a tensor %s", pg_shape_str(b->t).s);
-  else if (b) snprintf(buf, n, "a released tensor");
+  else if (b) snprintf(buf, n, "a tensor that was released");
   else if (lua_type(L, idx) == LUA_TSTRING) snprintf(buf, n, "'%.40s'", lua_tostring(L, idx));
   else if (lua_isinteger(L, idx)) snprintf(buf, n, "%lld", (long long)lua_tointeger(L, idx));
   else if (lua_type(L, idx) == LUA_TNUMBER) snprintf(buf, n, "%.14g", lua_tonumber(L, idx));
@@ -105,7 +105,8 @@ static bool read_list(lua_State *L, pgl_args *a, const pg_param *p, int idx, pg_
                       pg_arg *arg) {
   lua_Unsigned n = lua_rawlen(L, idx);
   if (n > (lua_Unsigned)(PG_MAX_INTS - c->nints))
-    return fail(a, "argument '%s': too many integers (%d)", p->name, (int)n);
+    return fail(a, "argument '%s': expected at most %d integers, got %lld", p->name,
+                PG_MAX_INTS - c->nints, (long long)n);
   arg->v = c->ints + c->nints;
   arg->n = (short)n;
   for (lua_Unsigned i = 1; i <= n; i++) {
@@ -140,7 +141,8 @@ static bool read_ints(lua_State *L, pgl_args *a, const pg_param *p, int idx, int
   arg->v = c->ints + c->nints;
   do {
     if (!to_integer(L, idx, &i)) return wrong(L, a, p, "an integer", idx);
-    if (c->nints == PG_MAX_INTS) return fail(a, "argument '%s': too many integers", p->name);
+    if (c->nints == PG_MAX_INTS)
+      return fail(a, "argument '%s': expected at most %d integers, got more", p->name, PG_MAX_INTS);
     c->ints[c->nints++] = i;
     arg->n++;
     idx++;
@@ -206,7 +208,7 @@ static bool read_tensor(lua_State *L, pgl_args *a, const pg_param *p, int idx, i
   pgl_box *b = pgl_to_box(L, idx);
   if (b) {
     if (!b->t)
-      return fail(a, "argument '%s': tensor was released%s", p->name,
+      return fail(a, "argument '%s': expected a tensor, got one that was released%s", p->name,
                   b->by_scope ? " when its scope closed" : "");
     c->in[i] = b->t;
     if (!a->tensor_at) a->tensor_at = idx;
@@ -230,7 +232,9 @@ static bool read_tensor(lua_State *L, pgl_args *a, const pg_param *p, int idx, i
 static bool read_tensors(lua_State *L, pgl_args *a, const pg_param *p, int idx, pg_call *c) {
   if (lua_type(L, idx) != LUA_TTABLE) return wrong(L, a, p, "a list of tensors", idx);
   lua_Unsigned n = lua_rawlen(L, idx);
-  if (n > 65536) return fail(a, "argument '%s': too many tensors", p->name);
+  if (n > 65536)
+    return fail(a, "argument '%s': expected at most 65536 tensors, got %lld", p->name,
+                (long long)n);
   a->list = lua_newuserdatauv(L, sizeof *a->list * (size_t)(n ? n : 1), 0);
   for (lua_Unsigned i = 0; i < n; i++) {
     lua_rawgeti(L, idx, (lua_Integer)i + 1);
@@ -261,6 +265,18 @@ static bool is_options(lua_State *L, int idx, const pg_param *param, int positio
   return true;
 }
 
+/* "unknown option 'bais', did you mean 'bias'?; options are .." */
+static bool unknown(pgl_args *a, const char *key, const char *const *names, int n) {
+  const char *near = pgl_nearest(key, names, n);
+  char list[400] = "";
+  size_t at = 0;
+  for (int i = 0; i < n && at < sizeof list; i++)
+    at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", i ? ", " : "", names[i]);
+  return fail(a, "unknown option '%.60s'%s%s%s; options are %s", key,
+              near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "",
+              n ? list : "none");
+}
+
 /* Every key of the options table must be a parameter (not given by position) or an extra. */
 static bool check_options(lua_State *L, pgl_args *a, const pg_param *param, int by_position) {
   const char *names[PG_MAX_PARAM + 8];
@@ -274,17 +290,39 @@ static bool check_options(lua_State *L, pgl_args *a, const pg_param *param, int 
     int k = 0;
     while (key && k < n && strcmp(names[k], key) != 0) k++;
     if (!key) {
-      ok = fail(a, "options need string keys");
+      ok = fail(a, "options: expected names as keys, got a %s", luaL_typename(L, -2));
     } else if (k == n) {
-      const char *near = pgl_nearest(key, names, n);
-      ok = fail(a, "unknown option '%.60s'%s%s%s", key, near ? "; did you mean '" : "",
-                near ? near : "", near ? "'?" : "");
+      ok = unknown(a, key, names, n);
     } else if (k < by_position) {
-      ok = fail(a, "argument '%s' is given by position and by name", key);
+      ok = fail(a, "argument '%s': expected it once, got it by position and by name", key);
     }
     lua_pop(L, ok ? 1 : 2);
   }
   return ok;
+}
+
+/* What a parameter takes, in the words of a message. */
+static const char *kind_words(const pg_param *p) {
+  switch (p->kind) {
+  case PG_TENSOR:
+    return p->flags & PG_NUMBER ? "a tensor or a number" : "a tensor";
+  case PG_TENSORS:
+    return "a list of tensors";
+  case PG_INTS:
+  case PG_SHAPE:
+    return "integers";
+  case PG_INT:
+  case PG_DIM:
+    return "an integer";
+  case PG_FLOAT:
+    return "a number";
+  case PG_FLAG:
+    return "true or false";
+  case PG_DTYPE:
+    return "a dtype such as \"float32\"";
+  default:
+    return "a string";
+  }
 }
 
 static bool parse(lua_State *L, pgl_args *a, int first, const pg_param *param, pg_call *c) {
@@ -307,13 +345,7 @@ static bool parse(lua_State *L, pgl_args *a, int first, const pg_param *param, p
     if (!idx || lua_isnil(L, idx)) {
       if (p->kind == PG_TENSORS) c->nin = 0;
       if (!(p->flags & (PG_OPTIONAL | PG_DEFAULT)))
-        ok = fail(a, "argument '%s' is missing: expected %s", p->name,
-                  p->kind == PG_TENSORS                        ? "a list of tensors"
-                  : tensor                                     ? "a tensor"
-                  : p->kind == PG_INTS || p->kind == PG_SHAPE  ? "integers"
-                  : p->kind == PG_INT || p->kind == PG_DIM     ? "an integer"
-                  : p->kind == PG_STRING || p->kind == PG_ENUM ? "a string"
-                                                               : "a value");
+        ok = fail(a, "argument '%s': expected %s, got nothing", p->name, kind_words(p));
     } else if (p->kind == PG_TENSORS) {
       ok = read_tensors(L, a, p, idx, c);
       if (ok && by_name) lua_remove(L, idx);
@@ -393,14 +425,79 @@ void pgl_defaults(pg_call *c, pg_ctx *ctx, const pg_param *param) {
   c->op = NULL;
 }
 
+/* Key of the function at the top in the table below it; pushed where found. [-0, +0|1] */
+static const char *key_of_top(lua_State *L) {
+  if (lua_type(L, -2) != LUA_TTABLE) return NULL;
+  lua_pushnil(L);
+  while (lua_next(L, -3)) {
+    bool same = lua_rawequal(L, -1, -3);
+    lua_pop(L, 1);
+    if (same && lua_type(L, -1) == LUA_TSTRING) return lua_tostring(L, -1);
+  }
+  return NULL;
+}
+
+const char *pgl_fn(lua_State *L) {
+  lua_Debug at;
+  if (!lua_getstack(L, 0, &at)) return "?";
+  luaL_checkstack(L, 8, NULL);
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_getfield(L, -1, "perigee.core");
+  lua_getinfo(L, "nf", &at);
+  const char *name = key_of_top(L);
+  if (!name && lua_type(L, -2) == LUA_TTABLE) {
+    lua_getfield(L, -2, "Tensor");
+    lua_insert(L, -2);
+    name = key_of_top(L);
+  }
+  if (name) return name;
+  if (!at.name) return "?";
+  return strcmp(at.namewhat, "metamethod") != 0 ? at.name
+         : strcmp(at.name, "index") == 0        ? "indexing"
+         : strcmp(at.name, "newindex") == 0     ? "assignment"
+                                                : at.name;
+}
+
+int pgl_wrong(lua_State *L, const char *what, const char *expected, int idx) {
+  char got[240];
+  given(L, idx, got, sizeof got);
+  return luaL_error(L, "%s: argument '%s': expected %s, got %s", pgl_fn(L), what, expected, got);
+}
+
+lua_Integer pgl_integer(lua_State *L, int idx, const char *what) {
+  int64_t v = 0;
+  if (!to_integer(L, idx, &v)) pgl_wrong(L, what, "an integer", idx);
+  return v;
+}
+
+lua_Number pgl_number(lua_State *L, int idx, const char *what) {
+  if (lua_type(L, idx) != LUA_TNUMBER) pgl_wrong(L, what, "a number", idx);
+  return lua_tonumber(L, idx);
+}
+
+const char *pgl_given(lua_State *L, int idx) {
+  char got[240];
+  return lua_pushstring(L, given(L, idx, got, sizeof got));
+}
+
+const char *pgl_string(lua_State *L, int idx, const char *what, size_t *n) {
+  if (lua_type(L, idx) != LUA_TSTRING) pgl_wrong(L, what, "a string", idx);
+  return lua_tolstring(L, idx, n);
+}
+
+void pgl_table(lua_State *L, int idx, const char *what) {
+  if (lua_type(L, idx) != LUA_TTABLE) pgl_wrong(L, what, "a table", idx);
+}
+
 int pgl_check_shape(lua_State *L, int idx, int64_t *shape) {
-  luaL_checktype(L, idx, LUA_TTABLE);
+  pgl_table(L, idx, "shape");
   lua_Unsigned n = lua_rawlen(L, idx);
-  if (n > PG_MAX_DIMS) luaL_error(L, "at most %d dims, got %d", PG_MAX_DIMS, (int)n);
+  if (n > PG_MAX_DIMS)
+    luaL_error(L, "%s: argument 'shape': expected at most %d dims, got %d", pgl_fn(L), PG_MAX_DIMS,
+               (int)n);
   for (int i = 0; i < (int)n; i++) {
     lua_rawgeti(L, idx, i + 1);
-    if (!to_integer(L, -1, &shape[i]) || shape[i] < 0)
-      luaL_error(L, "shape: expected integers from 0, got %s", luaL_tolstring(L, -1, NULL));
+    if (!to_integer(L, -1, &shape[i]) || shape[i] < 0) pgl_wrong(L, "shape", "integers from 0", -1);
     lua_pop(L, 1);
   }
   return (int)n;

@@ -1,14 +1,18 @@
 /* Gradients for scripts: backward, grad, hooks, functions with a backward in Lua, anomaly mode.
  * Relies on pgl.h. Spec: spec/autograd/backward_spec.lua, spec/autograd/function_spec.lua. */
+#include <stdio.h>
 #include <string.h>
 
 #include "tape.h"
 
 /* Raises for a key of the table at idx that is not in the NULL-ended list. */
 static void check_keys(lua_State *L, int idx, const char *fn, const char *const *keys) {
-  luaL_checktype(L, idx, LUA_TTABLE);
+  pgl_table(L, idx, "options");
   int n = 0;
   while (keys[n]) n++;
+  char list[200] = "";
+  for (int i = 0; i < n; i++)
+    snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "", keys[i]);
   lua_pushnil(L);
   while (lua_next(L, idx)) {
     const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
@@ -16,8 +20,8 @@ static void check_keys(lua_State *L, int idx, const char *fn, const char *const 
     for (int i = 0; i < n; i++) known = known || strcmp(key, keys[i]) == 0;
     const char *near = known ? NULL : pgl_nearest(key, keys, n);
     if (!known)
-      luaL_error(L, "%s: unknown option '%s'%s%s%s", fn, key, near ? "; did you mean '" : "",
-                 near ? near : "", near ? "'?" : "");
+      luaL_error(L, "%s: unknown option '%s'%s%s%s; options are %s", fn, key,
+                 near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "", list);
     lua_pop(L, 1);
   }
 }
@@ -43,8 +47,7 @@ static int l_backward(lua_State *L) {
     if (!lua_isnil(L, -1)) grad = pgl_peek_tensor(L, -1);
     lua_pop(L, 1);
   } else if (!lua_isnoneornil(L, options) && !pgl_to_box(L, options)) {
-    return luaL_error(L, "backward: expected a gradient or options, got %s",
-                      luaL_typename(L, options));
+    return pgl_wrong(L, "gradient", "a tensor or options", options);
   }
   bool create = option(L, options, "create_graph", false);
   lua_State *before = st->running;
@@ -60,19 +63,21 @@ static int l_backward(lua_State *L) {
 }
 
 /* Reads a tensor or a list of tensors at idx into an array that lies on the stack. [-0, +1] */
-static pg_tensor **check_tensors(lua_State *L, int idx, int *n) {
+static pg_tensor **check_tensors(lua_State *L, int idx, const char *what, int *n) {
   if (pgl_to_box(L, idx)) {
     pg_tensor **list = lua_newuserdatauv(L, sizeof *list, 0);
     list[0] = pgl_check_tensor(L, idx);
     *n = 1;
     return list;
   }
-  luaL_checktype(L, idx, LUA_TTABLE);
+  pgl_table(L, idx, what);
   *n = (int)lua_rawlen(L, idx);
   pg_tensor **list = lua_newuserdatauv(L, sizeof *list * (size_t)(*n ? *n : 1), 0);
   for (int i = 0; i < *n; i++) {
     lua_rawgeti(L, idx, i + 1);
-    list[i] = pgl_check_tensor(L, -1);
+    pgl_box *b = pgl_to_box(L, -1);
+    if (!b || !b->t) pgl_wrong(L, what, "tensors", -1);
+    list[i] = b->t;
     lua_pop(L, 1);
   }
   return list;
@@ -84,16 +89,18 @@ static int l_grad(lua_State *L) {
   pgl_state *st = pgl_state_of(L);
   lua_settop(L, 3);
   int nroot, ninput, ngrad = 0;
-  pg_tensor **root = check_tensors(L, 1, &nroot), **input = check_tensors(L, 2, &ninput);
+  pg_tensor **root = check_tensors(L, 1, "outputs", &nroot),
+            **input = check_tensors(L, 2, "inputs", &ninput);
   pg_tensor **grad = NULL;
   static const char *const keys[] = {"grad_outputs", "retain_graph", "create_graph", "allow_unused",
                                      NULL};
   if (!lua_isnil(L, 3)) {
     check_keys(L, 3, "grad", keys);
     lua_getfield(L, 3, "grad_outputs");
-    if (!lua_isnil(L, -1)) grad = check_tensors(L, lua_gettop(L), &ngrad);
+    if (!lua_isnil(L, -1)) grad = check_tensors(L, lua_gettop(L), "grad_outputs", &ngrad);
     if (grad && ngrad != nroot)
-      return luaL_error(L, "grad: %d outputs but %d grad_outputs", nroot, ngrad);
+      return luaL_error(L, "grad: argument 'grad_outputs': expected as many as outputs, %d, got %d",
+                        nroot, ngrad);
   }
   bool create = option(L, 3, "create_graph", false);
   pg_tensor **result = lua_newuserdatauv(L, sizeof *result * (size_t)(ninput ? ninput : 1), 0);
@@ -116,8 +123,8 @@ static int l_grad(lua_State *L) {
     if (result[i]) continue;
     if (!allow)
       return luaL_error(L,
-                        "grad: the outputs do not depend on input %d; give "
-                        "{allow_unused = true} to get false for it",
+                        "grad: argument 'inputs': expected tensors that the outputs depend on, got "
+                        "another as input %d; give {allow_unused = true} to get false for it",
                         i + 1);
     lua_pushboolean(L, false);
     lua_rawseti(L, -2, i + 1);
@@ -202,7 +209,8 @@ static pg_status hook_run(pg_hook *h, pg_tensor **grad) {
       *grad = pg_tensor_ref(b->t);
       pg_tensor_unref(old);
     } else {
-      s = pg_fail(own->state->ctx, PG_EARG, "a hook returned a %s, expected a tensor or nothing",
+      s = pg_fail(own->state->ctx, PG_EARG,
+                  "a hook's result: expected a tensor or nothing, got a %s",
                   luaL_typename(L, top + 1));
     }
   }
@@ -220,7 +228,7 @@ static void hook_drop(pg_hook *h) {
 static int l_hook(lua_State *L) {
   pgl_state *st = pgl_state_of(L);
   pg_tensor *t = pgl_check_tensor(L, 1);
-  luaL_checktype(L, 2, LUA_TFUNCTION);
+  if (!lua_isfunction(L, 2)) return pgl_wrong(L, "hook", "a function", 2);
   lua_settop(L, 2);
   int ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_hook *h;
@@ -269,9 +277,10 @@ static void function_drop(pg_function *f) {
 static int l_function_record(lua_State *L) {
   pgl_state *st = pgl_state_of(L);
   lua_settop(L, 3);
-  luaL_checktype(L, 3, LUA_TFUNCTION);
+  if (!lua_isfunction(L, 3)) return pgl_wrong(L, "backward", "a function", 3);
   int nin, nout;
-  pg_tensor **in = check_tensors(L, 1, &nin), **given = check_tensors(L, 2, &nout);
+  pg_tensor **in = check_tensors(L, 1, "inputs", &nin),
+            **given = check_tensors(L, 2, "outputs", &nout);
   luaL_checkstack(L, nout + 4, NULL);
   pg_tensor **out = lua_newuserdatauv(L, sizeof *out * (size_t)(nout ? nout : 1), 0);
   int first = lua_gettop(L) + 1;

@@ -60,7 +60,7 @@ void pgl_pressure(lua_State *L, pgl_state *st) {
 
 static int l_manual_seed(lua_State *L) {
   pgl_spoil(pgl_state_of(L));
-  pg_manual_seed(pgl_ctx(L), (uint64_t)luaL_checkinteger(L, 1));
+  pg_manual_seed(pgl_ctx(L), (uint64_t)pgl_integer(L, 1, "seed"));
   return 0;
 }
 
@@ -78,11 +78,12 @@ static int l_rng_state(lua_State *L) {
 
 static int l_set_rng_state(lua_State *L) {
   pgl_spoil(pgl_state_of(L));
-  luaL_checktype(L, 1, LUA_TTABLE);
+  pgl_table(L, 1, "state");
   lua_rawgeti(L, 1, 1);
   lua_rawgeti(L, 1, 2);
   if (!lua_isinteger(L, -1) || !lua_isinteger(L, -2))
-    return luaL_error(L, "set_rng_state: expected {seed, position}");
+    return luaL_error(L, "set_rng_state: argument 'state': expected {seed, position}, got %s",
+                      pgl_given(L, 1));
   pgl_ctx(L)->rng = (pg_rng){(uint64_t)lua_tointeger(L, -2), (uint64_t)lua_tointeger(L, -1)};
   return 0;
 }
@@ -98,7 +99,7 @@ static int l_clock(lua_State *L) {
 
 static int l_num_threads(lua_State *L) {
   pg_ctx *ctx = pgl_ctx(L);
-  if (!lua_isnoneornil(L, 1)) pg_set_num_threads(ctx, (int)luaL_checkinteger(L, 1));
+  if (!lua_isnoneornil(L, 1)) pg_set_num_threads(ctx, (int)pgl_integer(L, 1, "n"));
   lua_pushinteger(L, pg_get_num_threads(ctx));
   return 1;
 }
@@ -158,7 +159,7 @@ static int l_trim(lua_State *L) {
 /* memory_limit(n) -> the limit before: no allocation may bring the live bytes over n. 0: off. */
 static int l_memory_limit(lua_State *L) {
   pg_mem *m = &pgl_ctx(L)->mem;
-  lua_Integer n = luaL_checkinteger(L, 1);
+  lua_Integer n = pgl_integer(L, 1, "n");
   lua_pushinteger(L, (lua_Integer)m->limit);
   m->limit = n > 0 ? (size_t)n : 0;
   return 1;
@@ -167,7 +168,7 @@ static int l_memory_limit(lua_State *L) {
 /* fail_after(n): the n-th allocation from now fails, once. n < 1: off. */
 static int l_fail_after(lua_State *L) {
   pgl_state *st = pgl_state_of(L);
-  lua_Integer n = luaL_checkinteger(L, 1);
+  lua_Integer n = pgl_integer(L, 1, "n");
   st->injecting = n >= 1;
   st->ctx->mem.fail_once = true;
   st->ctx->mem.fail_after = n >= 1 ? n - 1 : -1;
@@ -175,7 +176,7 @@ static int l_fail_after(lua_State *L) {
 }
 
 static int l_isatty(lua_State *L) {
-  lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
+  lua_pushboolean(L, isatty((int)pgl_integer(L, 1, "fd")));
   return 1;
 }
 

@@ -20,7 +20,8 @@ static int l_rows(lua_State *L) {
 static int l_range(lua_State *L) {
   lua_settop(L, 2);
   pgl_box *out = pgl_box_new(L, true);
-  pgl_check(L, pg_range(pgl_ctx(L), luaL_checkinteger(L, 1), luaL_checkinteger(L, 2), &out->t));
+  pgl_check(L,
+            pg_range(pgl_ctx(L), pgl_integer(L, 1, "first"), pgl_integer(L, 2, "last"), &out->t));
   return 1;
 }
 
@@ -28,10 +29,11 @@ static int l_range(lua_State *L) {
  * the global generator, which moves on. */
 static int l_permutation(lua_State *L) {
   pg_ctx *ctx = pgl_ctx(L);
-  lua_Integer n = luaL_checkinteger(L, 1), epoch = luaL_optinteger(L, 3, 1);
+  lua_Integer n = pgl_integer(L, 1, "n"),
+              epoch = lua_isnoneornil(L, 3) ? 1 : pgl_integer(L, 3, "epoch");
   bool seeded = !lua_isnoneornil(L, 2);
   pg_rng own = {0, 0};
-  if (seeded) own = pg_epoch_rng((uint64_t)luaL_checkinteger(L, 2), (uint64_t)epoch);
+  if (seeded) own = pg_epoch_rng((uint64_t)pgl_integer(L, 2, "seed"), (uint64_t)epoch);
   pgl_box *out = pgl_box_new(L, true);
   pgl_check(L, pg_permutation(ctx, n, seeded ? &own : &ctx->rng, &out->t));
   return 1;

@@ -41,9 +41,10 @@ static const char *check_text(lua_State *L, const char *fn, int idx, const char 
   size_t n;
   const char *text = lua_type(L, idx) == LUA_TSTRING ? lua_tolstring(L, idx, &n) : NULL;
   if (text == NULL) {
-    luaL_error(L, "%s: argument '%s': expected a string, got %s", fn, what, luaL_typename(L, idx));
+    luaL_error(L, "%s: argument '%s': expected a string, got %s", fn, what, pgl_given(L, idx));
   }
-  if (strlen(text) != n) luaL_error(L, "%s: argument '%s' holds a zero byte", fn, what);
+  if (strlen(text) != n)
+    luaL_error(L, "%s: argument '%s': expected a string without zero bytes, got one", fn, what);
   return text;
 }
 
@@ -58,8 +59,9 @@ static pg_status find_format(lua_State *L, const char *fn, int idx, const char *
   int n = 0;
   for (const pg_format *f; n < 32 && (f = pg_format_at(n)) != NULL;) names[n++] = f->name;
   const char *near = pgl_nearest(name, names, n);
-  luaL_error(L, "%s: unknown format '%s'%s%s%s", fn, name, near != NULL ? "; did you mean '" : "",
-             near != NULL ? near : "", near != NULL ? "'?" : "");
+  luaL_error(L, "%s: argument 'format': expected the name of a format, got '%s'%s%s%s", fn, name,
+             near != NULL ? ", did you mean '" : "", near != NULL ? near : "",
+             near != NULL ? "'?" : "");
   return PG_EARG;
 }
 
@@ -159,7 +161,8 @@ static void add_tensors(lua_State *L, int idx, pg_bundle *b) {
     for (size_t i = 0; i < n; i++) {
       lua_getfield(L, idx, keys[i]);
       if (pgl_to_box(L, -1) == NULL) {
-        luaL_error(L, "save: '%s': expected a tensor, got %s", keys[i], luaL_typename(L, -1));
+        luaL_error(L, "save: argument 'value': expected tensors, got %s at '%s'",
+                   luaL_typename(L, -1), keys[i]);
       }
       pgl_check(L, pg_bundle_add(b, keys[i], pgl_check_tensor(L, -1)));
       lua_pop(L, 1);

@@ -43,7 +43,7 @@ static const char *const layer_keys[] = {"name", NULL};
 /* layer_new(class, ...) */
 static int l_layer_new(lua_State *L) {
   pgl_state *st = pgl_state_of(L);
-  const char *name = luaL_checkstring(L, 1);
+  const char *name = pgl_string(L, 1, "name", NULL);
   const pg_layer_def *def = pg_layer_find(name);
   if (!def) return luaL_error(L, "there is no layer '%s'", name);
   pgl_args a;
@@ -72,15 +72,16 @@ static int run_layer(lua_State *L, pgl_state *st, pg_layer *l, int first, int n)
   const pg_layer_def *def = l->def;
   int least = def->nin_least ? def->nin_least : def->nin;
   if (n < least || n > def->nin) {
-    snprintf(st->error, sizeof st->error, "%s: expected %d input%s, got %d", def->name, least,
-             least == 1 ? "" : "s", n);
+    snprintf(st->error, sizeof st->error, "%s: argument 'input': expected %d tensor%s, got %d",
+             def->name, least, least == 1 ? "" : "s", n);
     return -1;
   }
   for (int i = 0; i < n; i++) {
     pgl_box *b = pgl_to_box(L, first + i);
     if (!b || !b->t) {
-      snprintf(st->error, sizeof st->error, "%s: input %d: expected a tensor, got %s", def->name,
-               i + 1, b ? "a released tensor" : luaL_typename(L, first + i));
+      snprintf(st->error, sizeof st->error, "%s: argument '%s': expected a tensor, got %s",
+               def->name, i ? "input 2" : "input",
+               b ? "one that was released" : luaL_typename(L, first + i));
       return -1;
     }
     in[i] = b->t;
@@ -172,7 +173,8 @@ static int l_observe(lua_State *L) {
 static int find_slot(lua_State *L, const pg_layer *l, const char *name) {
   for (int i = 0; i < PG_MAX_SLOT && l->def->slot[i].name; i++)
     if (strcmp(l->def->slot[i].name, name) == 0) return i;
-  return luaL_error(L, "%s has no parameter or buffer '%s'", l->def->name, name);
+  return luaL_error(L, "%s: expected the name of a parameter or buffer, got '%s'", l->def->name,
+                    name);
 }
 
 /* layer_slots(h) -> {{name=, kind=}} */
@@ -193,7 +195,7 @@ static int l_layer_slots(lua_State *L) {
 static int l_layer_get(lua_State *L) {
   pg_layer *l = check_layer(L);
   pg_tensor *t;
-  pgl_check(L, pg_layer_get(l, find_slot(L, l, luaL_checkstring(L, 2)), &t));
+  pgl_check(L, pg_layer_get(l, find_slot(L, l, pgl_string(L, 2, "name", NULL)), &t));
   pgl_push(L, t);
   return 1;
 }
@@ -202,24 +204,24 @@ static int l_layer_get(lua_State *L) {
 static int l_layer_set(lua_State *L) {
   pg_layer *l = check_layer(L);
   pgl_changed(pgl_state_of(L));
-  int i = find_slot(L, l, luaL_checkstring(L, 2));
+  int i = find_slot(L, l, pgl_string(L, 2, "name", NULL));
   pg_tensor *t = lua_isnil(L, 3) ? NULL : pgl_check_tensor(L, 3);
   if (t && l->slot[i] && !pg_same_shape(t, l->slot[i]))
-    return luaL_error(L, "%s.%s: expected %s, got %s", l->def->name, l->def->slot[i].name,
-                      pg_shape_str(l->slot[i]).s, pg_shape_str(t).s);
+    return luaL_error(L, "%s: argument '%s': expected %s, got %s", l->def->name,
+                      l->def->slot[i].name, pg_shape_str(l->slot[i]).s, pg_shape_str(t).s);
   pgl_check(L, t && lua_toboolean(L, 4) ? pg_layer_put(l, i, t) : pg_layer_set(l, i, t));
   return 0;
 }
 
 static int find_arg(lua_State *L, const pg_layer *l, const char *name) {
   int i = pg_layer_arg(l->def, name);
-  if (i < 0) luaL_error(L, "%s has no argument '%s'", l->def->name, name);
+  if (i < 0) luaL_error(L, "%s: expected the name of an argument, got '%s'", l->def->name, name);
   return i;
 }
 
 static int l_layer_arg(lua_State *L) {
   pg_layer *l = check_layer(L);
-  int i = find_arg(L, l, luaL_checkstring(L, 2));
+  int i = find_arg(L, l, pgl_string(L, 2, "name", NULL));
   pgl_push_arg(L, &l->def->param[i], &l->arg[i]);
   return 1;
 }
@@ -239,12 +241,14 @@ static int l_layer_set_arg(lua_State *L) {
   pgl_state *st = pgl_state_of(L);
   pg_layer *l = check_layer(L);
   pgl_changed(st);
-  int i = find_arg(L, l, luaL_checkstring(L, 2));
+  int i = find_arg(L, l, pgl_string(L, 2, "name", NULL));
   pg_param one[PG_MAX_PARAM];
   memset(one, 0, sizeof one);
   one[0] = l->def->param[i];
   if (one[0].kind == PG_INTS || one[0].kind == PG_SHAPE || one[0].kind == PG_STRING)
-    return luaL_error(L, "%s.%s cannot be changed", l->def->name, one[0].name);
+    return luaL_error(L,
+                      "%s: argument '%s': expected what the layer was made with, got another value",
+                      l->def->name, one[0].name);
   pgl_args a;
   memset(&a, 0, sizeof a);
   a.st = st;

@@ -8,8 +8,9 @@
 enum {
   PGL_PLAIN = 0,
   PGL_INPLACE = 1,
-  PGL_UNARY = 2
-}; /* PGL_UNARY: metamethods pass the operand twice */
+  PGL_UNARY = 2, /* metamethods pass the operand twice */
+  PGL_NAMED = 4  /* called by another name than the op's first */
+};
 
 static const char *const creation_keys[] = {"requires_grad", NULL};
 
@@ -58,6 +59,7 @@ static int call_op(lua_State *L) {
   pg_call c;
   pg_call_init(&c, st->ctx, op);
   c.inplace = inplace;
+  if (mode & PGL_NAMED) c.name = lua_tostring(L, lua_upvalueindex(4));
   pgl_box *box[PG_MAX_OUT];
   a.last = lua_gettop(L);
   if (!inplace) /* boxes before anything is owned */
@@ -131,15 +133,15 @@ static void open_ops(lua_State *L, pgl_state *st, int ops, int methods) {
         size_t n = strlen(name);
         if (op->flags & PG_INPLACE_ONLY) {
           snprintf(inplace, sizeof inplace, "%s%s", name, name[n - 1] == '_' ? "" : "_");
-          push_op(L, st, op, PGL_INPLACE, inplace);
+          push_op(L, st, op, PGL_INPLACE | PGL_NAMED, inplace);
           publish(L, op, inplace, ops, methods);
           continue;
         }
-        push_op(L, st, op, PGL_PLAIN, name);
+        push_op(L, st, op, i ? PGL_NAMED : PGL_PLAIN, name);
         publish(L, op, name, ops, methods);
         if (!(op->flags & PG_INPLACE)) continue;
         snprintf(inplace, sizeof inplace, "%s_", name);
-        push_op(L, st, op, PGL_INPLACE, inplace);
+        push_op(L, st, op, PGL_INPLACE | PGL_NAMED, inplace);
         publish(L, op, inplace, ops, methods);
       }
 }

@@ -31,7 +31,7 @@ static int optim_gc(lua_State *L) {
 
 static int l_optim_new(lua_State *L) {
   pg_ctx *ctx = pgl_ctx(L);
-  const char *name = luaL_checkstring(L, 1);
+  const char *name = pgl_string(L, 1, "name", NULL);
   const pg_rule *rule = pg_rule_find(ctx, name);
   if (!rule) return luaL_error(L, "there is no optimizer '%s'", name);
   optim_box *b = lua_newuserdatauv(L, sizeof *b, 0);
@@ -49,7 +49,7 @@ static void read_hyper(lua_State *L, int idx, const pg_rule *rule, double *hyper
     names[n] = rule->param[n].name;
     n++;
   }
-  luaL_checktype(L, idx, LUA_TTABLE);
+  pgl_table(L, idx, "options");
   lua_pushnil(L);
   while (lua_next(L, idx)) {
     const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
@@ -63,7 +63,7 @@ static void read_hyper(lua_State *L, int idx, const pg_rule *rule, double *hyper
     bool flag = rule->param[k].kind == PG_FLAG;
     if (flag ? !lua_isboolean(L, -1) : lua_type(L, -1) != LUA_TNUMBER)
       luaL_error(L, "%s: argument '%s': expected %s, got %s", rule->name, key,
-                 flag ? "true or false" : "a number", luaL_typename(L, -1));
+                 flag ? "true or false" : "a number", pgl_given(L, -1));
     hyper[k] = flag ? lua_toboolean(L, -1) : lua_tonumber(L, -1);
     lua_pop(L, 1);
   }
@@ -89,7 +89,7 @@ static int find_hyper(const pg_rule *rule, const char *name) {
 static int l_optim_add_group(lua_State *L) {
   optim_box *b = check_box(L);
   pgl_spoil(pgl_state_of(L));
-  luaL_checktype(L, 2, LUA_TTABLE);
+  pgl_table(L, 2, "params");
   int n = (int)lua_rawlen(L, 2);
   double hyper[PG_MAX_PARAM] = {0};
   for (int k = 0; b->rule->param[k].kind != PG_END; k++) hyper[k] = b->rule->param[k].def;
@@ -99,8 +99,8 @@ static int l_optim_add_group(lua_State *L) {
     lua_rawgeti(L, 2, i + 1);
     pgl_box *p = pgl_to_box(L, -1);
     if (!p || !p->t)
-      return luaL_error(L, "%s: parameter %d: expected a tensor, got %s", b->rule->name, i + 1,
-                        luaL_typename(L, -1));
+      return luaL_error(L, "%s: argument 'params': expected tensors, got %s as parameter %d",
+                        b->rule->name, pgl_given(L, -1), i + 1);
     list[i] = p->t;
     lua_pop(L, 1);
   }
@@ -109,10 +109,10 @@ static int l_optim_add_group(lua_State *L) {
 }
 
 static int check_group(lua_State *L, const optim_box *b) {
-  lua_Integer g = luaL_checkinteger(L, 2);
+  lua_Integer g = pgl_integer(L, 2, "group");
   if (g < 1 || g > pg_optim_groups(b->o))
-    luaL_error(L, "%s: group %d is out of range 1..%d", b->rule->name, (int)g,
-               pg_optim_groups(b->o));
+    luaL_error(L, "%s: argument 'group': expected 1..%d, got %d", b->rule->name,
+               pg_optim_groups(b->o), (int)g);
   return (int)g - 1;
 }
 
@@ -166,10 +166,10 @@ static int l_optim_groups(lua_State *L) {
 }
 
 static int check_param(lua_State *L, const optim_box *b) {
-  lua_Integer i = luaL_checkinteger(L, 2);
+  lua_Integer i = pgl_integer(L, 2, "parameter");
   if (i < 1 || i > pg_optim_params(b->o))
-    luaL_error(L, "%s: parameter %d is out of range 1..%d", b->rule->name, (int)i,
-               pg_optim_params(b->o));
+    luaL_error(L, "%s: argument 'parameter': expected 1..%d, got %d", b->rule->name,
+               pg_optim_params(b->o), (int)i);
   return (int)i - 1;
 }
 
@@ -201,7 +201,7 @@ static int l_optim_set_state(lua_State *L) {
   optim_box *b = check_box(L);
   pgl_spoil(pgl_state_of(L));
   int i = check_param(L, b);
-  luaL_checktype(L, 3, LUA_TTABLE);
+  pgl_table(L, 3, "state");
   pg_tensor *own[PG_MAX_STATE] = {0}, *given[PG_MAX_STATE] = {0};
   for (int k = 0; k < PG_MAX_STATE && b->rule->state[k]; k++) {
     pgl_check(L, pg_optim_state(b->o, i, k, &own[k]));
@@ -257,9 +257,10 @@ static int l_rules(lua_State *L) {
 
 /* clip_grad_norm(params, max [, p = 2]) -> norm before */
 static int l_clip_grad_norm(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TTABLE);
+  pgl_table(L, 1, "parameters");
   int n = (int)lua_rawlen(L, 1);
-  double max = luaL_checknumber(L, 2), p = luaL_optnumber(L, 3, 2), norm;
+  double max = pgl_number(L, 2, "max_norm"), norm;
+  double p = lua_isnoneornil(L, 3) ? 2 : pgl_number(L, 3, "norm_type");
   pg_tensor **list = lua_newuserdatauv(L, sizeof *list * (size_t)(n ? n : 1), 0);
   for (int i = 0; i < n; i++) {
     lua_rawgeti(L, 1, i + 1);

@@ -97,6 +97,17 @@ void pgl_defaults(pg_call *c, pg_ctx *ctx, const pg_param *param);
 
 /* "float32", "float", "double", "long" ..; -1 if it is none. */
 int pgl_dtype(const char *name);
+/* Name of the running C function as scripts know it, for messages. May push. */
+const char *pgl_fn(lua_State *L);
+/* [-0, +1] What stands at idx, in the words of a message. */
+const char *pgl_given(lua_State *L, int idx);
+/* Raises "fn: argument 'what': expected .., got ..", with what stands at idx. */
+int pgl_wrong(lua_State *L, const char *what, const char *expected, int idx);
+/* The argument at idx; raises by pgl_wrong unless it is one. n may be NULL. */
+lua_Integer pgl_integer(lua_State *L, int idx, const char *what);
+lua_Number pgl_number(lua_State *L, int idx, const char *what);
+const char *pgl_string(lua_State *L, int idx, const char *what, size_t *n);
+void pgl_table(lua_State *L, int idx, const char *what);
 /* Reads a shape (list of integers) at idx into shape; raises. */
 int pgl_check_shape(lua_State *L, int idx, int64_t *shape);
 /* The one of n words nearest to `word`, or NULL. */

@@ -37,17 +37,18 @@ pgl_box *pgl_to_box(lua_State *L, int idx) {
   return b && lua_rawlen(L, idx) == sizeof *b && b->tag == &tensor_tag ? b : NULL;
 }
 
-static pg_tensor *live(lua_State *L, pgl_box *b) {
+static pg_tensor *live(lua_State *L, pgl_box *b, const char *what) {
   if (!b->t)
-    luaL_error(L,
-               b->by_scope ? "tensor was released when its scope closed" : "tensor was released");
+    luaL_error(L, "%s: argument '%s': expected a tensor, got one that was released%s", pgl_fn(L),
+               what, b->by_scope ? " when its scope closed" : "");
   return b->t;
 }
 
 pg_tensor *pgl_peek_tensor(lua_State *L, int idx) {
   pgl_box *b = pgl_to_box(L, idx);
-  if (!b) luaL_error(L, "expected a tensor, got %s", luaL_typename(L, idx));
-  return live(L, b);
+  const char *what = idx == 1 ? "self" : "tensor";
+  if (!b) pgl_wrong(L, what, "a tensor", idx);
+  return live(L, b, what);
 }
 
 pg_tensor *pgl_check_tensor(lua_State *L, int idx) {
@@ -58,7 +59,7 @@ pg_tensor *pgl_check_tensor(lua_State *L, int idx) {
 
 static int box_release(lua_State *L) {
   pgl_box *b = pgl_to_box(L, 1);
-  if (!b) return luaL_error(L, "release: expected a tensor, got %s", luaL_typename(L, 1));
+  if (!b) return pgl_wrong(L, "self", "a tensor", 1);
   pg_tensor *t = b->t;
   pgl_scope_remove(b);
   b->t = NULL;
@@ -74,7 +75,9 @@ static int table_shape(lua_State *L, int idx, int64_t *shape) {
   luaL_checkstack(L, PG_MAX_DIMS + 4, NULL);
   lua_pushvalue(L, idx);
   while (lua_istable(L, -1)) {
-    if (nd == PG_MAX_DIMS) return luaL_error(L, "tensor: at most %d dims", PG_MAX_DIMS);
+    if (nd == PG_MAX_DIMS)
+      return luaL_error(L, "tensor: argument 'data': expected tables at most %d deep, got more",
+                        PG_MAX_DIMS);
     shape[nd++] = (int64_t)lua_rawlen(L, -1);
     if (!shape[nd - 1]) {
       lua_pop(L, 1);
@@ -101,10 +104,11 @@ static void fill_from_table(lua_State *L, int idx, pg_tensor *t) {
     lua_rawgeti(L, base + 1 + d, ++at[d]);
     if (d < nd - 1) {
       if (!lua_istable(L, -1) || (int64_t)lua_rawlen(L, -1) != t->shape[d + 1])
-        luaL_error(L, "tensor: ragged table: expected %d elements at depth %d, got %s",
-                   (int)t->shape[d + 1], d + 2,
-                   lua_istable(L, -1) ? lua_pushfstring(L, "%d", (int)lua_rawlen(L, -1))
-                                      : luaL_typename(L, -1));
+        luaL_error(
+            L, "tensor: argument 'data': ragged table: expected %d elements at depth %d, got %s",
+            (int)t->shape[d + 1], d + 2,
+            lua_istable(L, -1) ? lua_pushfstring(L, "%d", (int)lua_rawlen(L, -1))
+                               : luaL_typename(L, -1));
       at[++d] = 0;
       continue;
     }
@@ -113,18 +117,20 @@ static void fill_from_table(lua_State *L, int idx, pg_tensor *t) {
       ((int64_t *)pg_data(t))[n++] = lua_tointeger(L, -1);
     else if (lua_type(L, -1) == LUA_TNUMBER) pg_put_f64(t, n++, lua_tonumber(L, -1));
     else
-      luaL_error(L, "tensor: expected numbers, got %s at element %d", luaL_typename(L, -1),
-                 (int)n + 1);
+      luaL_error(L, "tensor: argument 'data': expected numbers, got %s at element %d",
+                 luaL_typename(L, -1), (int)n + 1);
     lua_pop(L, 1);
   }
 }
+
+#define DTYPE_WORDS "a dtype such as \"float32\""
 
 static pg_dtype dtype_option(lua_State *L, int idx, pg_dtype otherwise) {
   if (!lua_istable(L, idx)) return otherwise;
   lua_getfield(L, idx, "dtype");
   if (!lua_isnil(L, -1)) {
     int d = lua_type(L, -1) == LUA_TSTRING ? pgl_dtype(lua_tostring(L, -1)) : -1;
-    if (d < 0) luaL_error(L, "tensor: unknown dtype %s", luaL_tolstring(L, -1, NULL));
+    if (d < 0) pgl_wrong(L, "dtype", DTYPE_WORDS, -1);
     otherwise = (pg_dtype)d;
   }
   lua_pop(L, 1);
@@ -134,14 +140,14 @@ static pg_dtype dtype_option(lua_State *L, int idx, pg_dtype otherwise) {
 static void check_tensor_options(lua_State *L, int idx) {
   static const char *const keys[] = {"dtype", "requires_grad"};
   if (lua_isnoneornil(L, idx)) return;
-  luaL_checktype(L, idx, LUA_TTABLE);
+  if (!lua_istable(L, idx)) pgl_wrong(L, "options", "a table of dtype and requires_grad", idx);
   lua_pushnil(L);
   while (lua_next(L, idx)) {
     const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
     if (strcmp(key, keys[0]) != 0 && strcmp(key, keys[1]) != 0) {
       const char *near = pgl_nearest(key, keys, 2);
-      luaL_error(L, "tensor: unknown option '%s'%s%s%s", key, near ? "; did you mean '" : "",
-                 near ? near : "", near ? "'?" : "");
+      luaL_error(L, "tensor: unknown option '%s'%s%s%s; options are dtype, requires_grad", key,
+                 near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
     }
     lua_pop(L, 1);
   }
@@ -179,8 +185,7 @@ static int l_tensor(lua_State *L) {
       *(int64_t *)pg_data(b->t) = lua_tointeger(L, 1);
     else pg_put_f64(b->t, 0, lua_isboolean(L, 1) ? lua_toboolean(L, 1) : lua_tonumber(L, 1));
   } else {
-    return luaL_error(L, "tensor: expected a number, a table of numbers or a tensor, got %s",
-                      luaL_typename(L, 1));
+    return pgl_wrong(L, "data", "a number, a table of numbers or a tensor", 1);
   }
   if (lua_istable(L, 2)) {
     lua_getfield(L, 2, "requires_grad");
@@ -194,17 +199,17 @@ static int l_tensor(lua_State *L) {
 /* from_bytes(string, dtype, shape) */
 static int l_from_bytes(lua_State *L) {
   size_t n;
-  const char *s = luaL_checklstring(L, 1, &n);
-  int d = pgl_dtype(luaL_checkstring(L, 2));
+  const char *s = pgl_string(L, 1, "bytes", &n);
+  int d = pgl_dtype(pgl_string(L, 2, "dtype", NULL));
   int64_t shape[PG_MAX_DIMS], count;
-  if (d < 0) return luaL_error(L, "from_bytes: unknown dtype '%s'", lua_tostring(L, 2));
+  if (d < 0) return pgl_wrong(L, "dtype", DTYPE_WORDS, 2);
   int nd = pgl_check_shape(L, 3, shape);
   pg_ctx *ctx = pgl_ctx(L);
   pgl_check(L, pg_shape_check(ctx, (pg_dtype)d, nd, shape, &count));
   if (n != (size_t)count * pg_dtype_size((pg_dtype)d))
-    return luaL_error(L, "from_bytes: %s of %s takes %I bytes, got %I",
-                      pg_shape_str_of(nd, shape).s, pg_dtype_name((pg_dtype)d),
-                      (LUAI_UACINT)(count * (int64_t)pg_dtype_size((pg_dtype)d)), (LUAI_UACINT)n);
+    return luaL_error(L, "from_bytes: argument 'bytes': expected %I bytes for %s of %s, got %I",
+                      (LUAI_UACINT)(count * (int64_t)pg_dtype_size((pg_dtype)d)),
+                      pg_shape_str_of(nd, shape).s, pg_dtype_name((pg_dtype)d), (LUAI_UACINT)n);
   pgl_box *b = pgl_box_new(L, true);
   pgl_check(L, pg_tensor_new(ctx, (pg_dtype)d, nd, shape, &b->t));
   memcpy(pg_data(b->t), s, n);
@@ -213,8 +218,8 @@ static int l_from_bytes(lua_State *L) {
 
 /* meta(dtype, shape): a tensor of shape only; ops on it infer shapes and dtypes without data */
 static int l_meta(lua_State *L) {
-  int d = pgl_dtype(luaL_checkstring(L, 1));
-  if (d < 0) return luaL_error(L, "meta: unknown dtype '%s'", lua_tostring(L, 1));
+  int d = pgl_dtype(pgl_string(L, 1, "dtype", NULL));
+  if (d < 0) return pgl_wrong(L, "dtype", DTYPE_WORDS, 1);
   int64_t shape[PG_MAX_DIMS];
   int nd = pgl_check_shape(L, 2, shape);
   pgl_box *b = pgl_box_new(L, true);
@@ -239,7 +244,8 @@ static int l_keep(lua_State *L) {
 
 static pg_tensor *host(lua_State *L, const char *fn, pg_tensor *t) {
   if (t->storage->device != PG_HOST)
-    luaL_error(L, "%s: the tensor %s has a shape but no data", fn, pg_shape_str(t).s);
+    luaL_error(L, "%s: argument 'self': expected a tensor with data, got the mere shape %s", fn,
+               pg_shape_str(t).s);
   return t;
 }
 
@@ -252,7 +258,8 @@ static void push_element(lua_State *L, const pg_tensor *t, int64_t offset) {
 static int t_item(lua_State *L) {
   pg_tensor *t = host(L, "item", pgl_check_tensor(L, 1));
   if (pg_numel(t) != 1)
-    return luaL_error(L, "item: expected a tensor of one element, got %s", pg_shape_str(t).s);
+    return luaL_error(L, "item: argument 'self': expected a tensor of one element, got %s",
+                      pg_shape_str(t).s);
   push_element(L, t, 0);
   return 1;
 }
@@ -315,8 +322,9 @@ static int t_size(lua_State *L) {
   }
   int d;
   pg_ctx *ctx = t->ctx;
+  lua_Integer dim = pgl_integer(L, 2, "dim");
   ctx->doing = "size";
-  pg_status s = pg_dim(ctx, "dim", luaL_checkinteger(L, 2), t->nd, &d);
+  pg_status s = pg_dim(ctx, "dim", dim, t->nd, &d);
   ctx->doing = NULL;
   pgl_check(L, s);
   lua_pushinteger(L, t->nd ? t->shape[d] : 1);
@@ -345,8 +353,13 @@ static int t_is_contiguous(lua_State *L) {
 }
 
 static int t_requires_grad_(lua_State *L) {
-  pgl_check(L, pg_tensor_requires_grad(pgl_check_tensor(L, 1),
-                                       lua_isnoneornil(L, 2) || lua_toboolean(L, 2)));
+  pg_tensor *t = pgl_check_tensor(L, 1);
+  if (!lua_isnoneornil(L, 2) && !lua_isboolean(L, 2))
+    return pgl_wrong(L, "requires_grad", "true or false", 2);
+  t->ctx->doing = "requires_grad_";
+  pg_status s = pg_tensor_requires_grad(t, lua_isnoneornil(L, 2) || lua_toboolean(L, 2));
+  t->ctx->doing = NULL;
+  pgl_check(L, s);
   lua_settop(L, 1);
   return 1;
 }
@@ -376,7 +389,9 @@ static int t_len(lua_State *L) {
 }
 
 static int t_compare(lua_State *L) {
-  return luaL_error(L, "tensors compare with methods: x:lt(y), x:le(y), x:gt(y), x:ge(y), x:eq(y)");
+  return luaL_error(
+      L, "comparison: argument 'self': expected a method such as x:lt(y), x:le(y), x:gt(y) or "
+         "x:ge(y), got an operator");
 }
 
 /* --- fields ----------------------------------------------------------------------------------- */
@@ -447,8 +462,9 @@ static int unknown_field(lua_State *L, const char *key) {
     lua_pop(L, 1);
   }
   const char *near = pgl_nearest(key, names, n);
-  return luaL_error(L, "a tensor has no field or method '%s'%s%s%s", key,
-                    near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+  return luaL_error(
+      L, "indexing: argument 'key': expected a field or method of tensors, got '%s'%s%s%s", key,
+      near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
 /* --- indexing --------------------------------------------------------------------------------- */
@@ -464,14 +480,14 @@ static bool to_index(lua_State *L, int idx, int64_t *out) {
   if (lua_type(L, idx) != LUA_TNUMBER) return false;
   int ok;
   *out = lua_tointegerx(L, idx, &ok);
-  if (!ok) luaL_error(L, "indexing: expected an integer, got %f", lua_tonumber(L, idx));
+  if (!ok) pgl_wrong(L, "index", "an integer", idx);
   return true;
 }
 
 static int64_t place(lua_State *L, int64_t i, int64_t size, int d) {
   if (i == 0 || i > size || i < -size)
-    luaL_error(L, "indexing: %I is out of range in dim %d: expected 1..%I or -%I..-1",
-               (LUAI_UACINT)i, d + 1, (LUAI_UACINT)size, (LUAI_UACINT)size);
+    luaL_error(L, "%s: argument 'index': expected 1..%I or -%I..-1 in dim %d, got %I", pgl_fn(L),
+               (LUAI_UACINT)size, (LUAI_UACINT)size, d + 1, (LUAI_UACINT)i);
   return i > 0 ? i - 1 : size + i;
 }
 
@@ -496,20 +512,28 @@ static void read_dim(lua_State *L, int idx, const pg_tensor *t, basic *b) {
     return;
   }
   if (!lua_istable(L, idx))
-    luaL_error(L, "index of dim %d: expected an integer, {}, {first, last} or a tensor, got %s",
-               d + 1, luaL_typename(L, idx));
+    luaL_error(L,
+               "%s: argument 'index': expected an integer, {}, {first, last} or a tensor in dim "
+               "%d, got %s",
+               pgl_fn(L), d + 1, luaL_typename(L, idx));
   int n = (int)lua_rawlen(L, idx);
   int64_t v[3] = {1, -1, 1};
   if (n > 3)
-    luaL_error(L, "index of dim %d: expected {first, last, step}, got %d numbers", d + 1, n);
+    luaL_error(L, "%s: argument 'index': expected {first, last, step} in dim %d, got %d numbers",
+               pgl_fn(L), d + 1, n);
   for (int k = 0; k < n; k++) {
     lua_rawgeti(L, idx, k + 1);
-    if (!to_index(L, -1, &v[k]))
-      luaL_error(L, "index of dim %d: expected integers, got %s", d + 1, luaL_typename(L, -1));
+    if (!to_index(L, -1, &v[k])) {
+      const char *got = luaL_typename(L, -1);
+      luaL_error(L, "%s: argument 'index': expected integers in dim %d, got %s", pgl_fn(L), d + 1,
+                 got);
+    }
     lua_pop(L, 1);
   }
   if (n == 1) v[1] = v[0];
-  if (v[2] < 1) luaL_error(L, "index of dim %d: step %I is not positive", d + 1, (LUAI_UACINT)v[2]);
+  if (v[2] < 1)
+    luaL_error(L, "%s: argument 'index': expected a step of at least 1 in dim %d, got %I",
+               pgl_fn(L), d + 1, (LUAI_UACINT)v[2]);
   if (n == 0 || size == 0) {
     add_dim(b, 0, n == 0 ? size : 0, 1, false);
     return;
@@ -522,8 +546,8 @@ static void read_dim(lua_State *L, int idx, const pg_tensor *t, basic *b) {
   first = place(L, v[0], size, d);
   last = place(L, v[1], size, d);
   if (last < first)
-    luaL_error(L, "index of dim %d: range {%I, %I} is empty", d + 1, (LUAI_UACINT)v[0],
-               (LUAI_UACINT)v[1]);
+    luaL_error(L, "%s: argument 'index': expected first <= last in dim %d, got {%I, %I}", pgl_fn(L),
+               d + 1, (LUAI_UACINT)v[0], (LUAI_UACINT)v[1]);
   add_dim(b, first, (last - first) / v[2] + 1, v[2], false);
 }
 
@@ -544,12 +568,14 @@ static bool read_basic(lua_State *L, int idx, const pg_tensor *t, basic *b) {
   b->n = 0;
   if (pgl_to_box(L, idx)) return false;
   if (to_index(L, idx, &i)) {
-    if (!t->nd) luaL_error(L, "a tensor without dims cannot be indexed");
+    if (!t->nd)
+      luaL_error(L, "%s: argument 'self': expected a tensor with dims, got []", pgl_fn(L));
     add_dim(b, place(L, i, t->shape[0], 0), 1, 1, true);
   } else {
     int n = (int)lua_rawlen(L, idx);
     if (n > t->nd)
-      luaL_error(L, "%d indices for a tensor %s of %d dims", n, pg_shape_str(t).s, t->nd);
+      luaL_error(L, "%s: argument 'index': expected at most %d indices for %s, got %d", pgl_fn(L),
+                 t->nd, pg_shape_str(t).s, n);
     if (has_tensor(L, idx, n)) return false;
     for (int k = 1; k <= n; k++) {
       lua_rawgeti(L, idx, k);
@@ -574,8 +600,7 @@ static int t_index(lua_State *L) {
   }
   pg_tensor *t = pgl_check_tensor(L, 1);
   if (lua_type(L, 2) != LUA_TNUMBER && !lua_istable(L, 2) && !pgl_to_box(L, 2))
-    return luaL_error(L, "a tensor is indexed by integers, tables and tensors, not by %s",
-                      luaL_typename(L, 2));
+    return pgl_wrong(L, "index", "an integer, a table or a tensor", 2);
   basic b;
   if (!read_basic(L, 2, t, &b)) {
     lua_getfield(L, lua_upvalueindex(2), "index_get");
@@ -592,21 +617,28 @@ static int t_index(lua_State *L) {
 static int set_field(lua_State *L, pg_tensor *t) {
   const char *key = lua_tostring(L, 2);
   switch (field_of(key)) {
-  case F_REQUIRES_GRAD:
-    pgl_check(L, pg_tensor_requires_grad(t, lua_toboolean(L, 3)));
+  case F_REQUIRES_GRAD: {
+    if (!lua_isboolean(L, 3)) return pgl_wrong(L, "requires_grad", "true or false", 3);
+    t->ctx->doing = "assignment";
+    pg_status s = pg_tensor_requires_grad(t, lua_toboolean(L, 3));
+    t->ctx->doing = NULL;
+    pgl_check(L, s);
     return 0;
+  }
   case F_GRAD: {
+    if (!lua_isnil(L, 3) && !pgl_to_box(L, 3)) return pgl_wrong(L, "grad", "a tensor or nil", 3);
     pg_tensor *grad = lua_isnil(L, 3) ? NULL : pgl_check_tensor(L, 3);
     if (grad && !pg_same_shape(grad, t))
-      return luaL_error(L, "grad: expected %s, got %s", pg_shape_str(t).s, pg_shape_str(grad).s);
+      return luaL_error(L, "assignment: argument 'grad': expected %s, got %s", pg_shape_str(t).s,
+                        pg_shape_str(grad).s);
     pg_tensor_ref(grad);
     pg_tensor_unref(t->grad);
     t->grad = grad;
     return 0;
   }
   default:
-    return luaL_error(L, "field '%s' of a tensor cannot be assigned (requires_grad and grad can)",
-                      key);
+    return luaL_error(
+        L, "assignment: argument 'index': expected requires_grad, grad or a part, got '%s'", key);
   }
 }
 
@@ -616,8 +648,7 @@ static int t_newindex(lua_State *L) {
   if (lua_type(L, 2) == LUA_TSTRING) return set_field(L, t);
   basic b;
   if (lua_type(L, 2) != LUA_TNUMBER && !lua_istable(L, 2) && !pgl_to_box(L, 2))
-    return luaL_error(L, "a tensor is indexed by integers, tables and tensors, not by %s",
-                      luaL_typename(L, 2));
+    return pgl_wrong(L, "index", "an integer, a table or a tensor", 2);
   if (!read_basic(L, 2, t, &b)) {
     lua_getfield(L, lua_upvalueindex(2), "index_set");
     lua_pushvalue(L, 1);
@@ -629,12 +660,10 @@ static int t_newindex(lua_State *L) {
   pgl_box *value = pgl_to_box(L, 3);
   pg_tensor *src;
   if (value) {
-    src = live(L, value);
+    src = live(L, value, "value");
   } else {
     bool number = lua_type(L, 3) == LUA_TNUMBER;
-    if (!number && !lua_isboolean(L, 3))
-      return luaL_error(L, "assigned value: expected a tensor or a number, got %s",
-                        luaL_typename(L, 3));
+    if (!number && !lua_isboolean(L, 3)) return pgl_wrong(L, "value", "a tensor or a number", 3);
     value = pgl_box_new(L, false);
     pgl_check(L, pg_tensor_number(t->ctx, number ? lua_tonumber(L, 3) : lua_toboolean(L, 3),
                                   !number || lua_isinteger(L, 3), &value->t));

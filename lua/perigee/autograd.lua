@@ -43,7 +43,7 @@ function Function:apply(...)
   local outputs = table.pack(core.no_grad(self.forward, ctx, table.unpack(args, 1, args.n)))
   for j = 1, outputs.n do
     if not core.is_tensor(outputs[j]) then
-      util.fail(self.name, "forward returned %s as result %d, expected a tensor",
+      util.fail(self.name, "forward: expected tensors, got %s as result %d",
         util.show(outputs[j]), j)
     end
   end
@@ -112,12 +112,15 @@ local function float_inputs(fn, inputs)
   for i, t in ipairs(inputs) do
     if core.is_tensor(t) and t.requires_grad then
       if t.dtype ~= "float64" then
-        util.fail(fn, "input %d: expected float64, got %s: differences need the digits", i, t.dtype)
+        util.fail(fn, "argument 'inputs': expected float64, as differences need the digits, got "
+          .. "%s as input %d", t.dtype, i)
       end
       checked[#checked + 1] = t
     end
   end
-  if #checked == 0 then util.fail(fn, "no input requires grad") end
+  if #checked == 0 then
+    util.fail(fn, "argument 'inputs': expected one that requires grad, got none")
+  end
   return inputs, checked
 end
 
@@ -145,7 +148,8 @@ function M.functions.gradcheck(f, inputs, opt)
   local list, checked = float_inputs("gradcheck", inputs)
   local value = projected(f, list)
   if not value or not value.requires_grad then
-    util.fail("gradcheck", "the outputs do not depend on the inputs")
+    util.fail("gradcheck",
+      "argument 'f': expected outputs that depend on the inputs, got others")
   end
   local grads = core.grad(value, checked, {allow_unused = true})
   for k, t in ipairs(checked) do

@@ -22,8 +22,8 @@ local function watched(who, monitor, logs)
   if value ~= nil then return value end
   local names = util.sorted_keys(logs)
   local near = util.suggest(monitor, names)
-  error(("%s: there is no '%s' to monitor%s; logs are %s"):format(who, monitor,
-    near and (", did you mean '%s'?"):format(near) or "", table.concat(names, ", ")), 0)
+  error(("%s: argument 'monitor': expected one of the logs %s, got '%s'%s"):format(who,
+    table.concat(names, ", "), monitor, near and (", did you mean '%s'?"):format(near) or ""), 0)
 end
 
 --- Whether `value` is better than `best` by at least `delta`. mode "auto": what ends in accuracy,
@@ -130,8 +130,8 @@ function LearningRateScheduler:on_epoch_begin(epoch)
   for _, group in ipairs(self.info.optimizer.param_groups) do
     local rate = self.schedule(epoch, group.lr)
     if type(rate) ~= "number" then
-      error(("LearningRateScheduler: the schedule gave %s, expected a number"):format(
-        util.type_name(rate)), 0)
+      error("LearningRateScheduler: argument 'schedule': expected a function that gives a number, "
+        .. "got " .. util.type_name(rate), 0)
     end
     group.lr = rate
   end

@@ -76,7 +76,7 @@ setmetatable(M, {
       local names = util.sorted_keys(self)
       for room in pairs(ROOMS) do names[#names + 1] = room end
       local near = util.suggest(name, names)
-      error(("pg: there is no function '%s'%s"):format(name,
+      error(("pg: argument 'name': expected the name of a function, got '%s'%s"):format(name,
         near and (", did you mean '%s'?"):format(near) or ""), 2)
     end
     rawset(self, name, value)

@@ -23,7 +23,7 @@ M.null = core.io.null
 
 local function expect_path(fn, path)
   if type(path) ~= "string" then
-    blame.raise("%s: argument 'path': expected a string, got %s", fn, util.type_name(path))
+    blame.raise("%s: argument 'path': expected a string, got %s", fn, util.show(path))
   end
 end
 
@@ -33,20 +33,24 @@ local function flatten(value)
   local seen = {}
   while #work > 0 do
     local prefix, node = table.unpack(table.remove(work))
-    if seen[node] then blame.raise("save: the table at '%s' contains itself", prefix) end
+    if seen[node] then
+      blame.raise("save: argument 'value': expected tables that do not hold themselves, got one at "
+        .. "'%s'", prefix)
+    end
     seen[node] = true
     for key, child in pairs(node) do
       if type(key) ~= "string" and math.type(key) ~= "integer" then
-        blame.raise("save: names are strings or integers, got a key of type %s", type(key))
+        blame.raise("save: argument 'value': expected strings or integers as keys, got a %s",
+          type(key))
       end
       local name = (prefix == "" and "" or prefix .. ".") .. key
       if type(child) == "table" and not core.is_tensor(child) then
         work[#work + 1] = {name, child}
       elseif not core.is_tensor(child) then
-        blame.raise("save: '%s': expected a tensor or a table of tensors, got %s", name,
-          util.type_name(child))
+        blame.raise("save: argument 'value': expected tensors or tables of tensors, got %s at '%s'",
+          util.type_name(child), name)
       elseif flat[name] ~= nil then
-        blame.raise("save: two tensors have the name '%s'", name)
+        blame.raise("save: argument 'value': expected names that differ, got '%s' twice", name)
       else
         flat[name] = child
       end
@@ -84,7 +88,7 @@ function M.save(path, value, opt)
   if not core.is_tensor(value) then
     if type(value) ~= "table" then
       blame.raise("save: argument 'value': expected a tensor or a table of tensors, got %s",
-        util.type_name(value))
+        util.show(value))
     end
     value = flatten(value)
   end
@@ -141,7 +145,8 @@ function M.load(path, opt)
   opt = util.options("load", opt, {"format", "dtype"})
   local tabular = is_table_file(path, opt.format)
   if opt.dtype and not tabular then
-    blame.raise("load: option 'dtype' is for table files; convert with x:to(\"%s\")", opt.dtype)
+    blame.raise("load: argument 'dtype': expected nothing but for table files, got '%s'; convert "
+      .. "with x:to(\"%s\")", opt.dtype, opt.dtype)
   end
   local value, notes = blame.call("", core.io.load, path, opt.format)
   if value == nil or not tabular then return value, notes end

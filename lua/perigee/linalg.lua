@@ -17,7 +17,7 @@ return setmetatable(M, {
   __index = function(_, key)
     if type(key) == "string" and key:sub(1, 2) == "__" then return nil end
     local near = util.suggest(key, util.sorted_keys(M))
-    util.fail("linalg", "there is no function %s%s", util.show(key),
-      near and (", did you mean '%s'?"):format(near) or "")
+    util.fail("linalg", "argument 'name': expected the name of a function, got %s%s",
+      util.show(key), near and (", did you mean '%s'?"):format(near) or "")
   end,
 })

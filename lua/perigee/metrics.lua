@@ -113,8 +113,8 @@ function M.find(given, i)
     if fn then return type(fn) == "table" and fn.name or given, fn end
     local names = util.sorted_keys(by_name)
     local near = util.suggest(given, names)
-    return nil, ("there is no metric '%s'%s; metrics are %s, or a function of (output, target)")
-      :format(given, near and (", did you mean '%s'?"):format(near) or "",
+    return nil, ("expected the name of a metric or a function of (output, target), got '%s'%s; "
+      .. "metrics are %s"):format(given, near and (", did you mean '%s'?"):format(near) or "",
         table.concat(names, ", "))
   elseif type(given) == "function" then
     for name, fn in pairs(by_name) do
@@ -124,7 +124,7 @@ function M.find(given, i)
   elseif type(given) == "table" and getmetatable(given) and getmetatable(given).__call then
     return given.name or "metric" .. (i > 1 and "_" .. i or ""), given
   end
-  return nil, ("a metric is a name or a function of (output, target), got %s"):format(
+  return nil, ("expected the name of a metric or a function of (output, target), got %s"):format(
     util.type_name(given))
 end
 

@@ -96,6 +96,15 @@ local function article(kind)
   return (kind:find("^[aeiouAEIOU]") and "an " or "a ") .. kind
 end
 
+--- Kinds as util.expect takes them, in the words of a message: "a number or an integer".
+function M.kind_text(kinds)
+  local words = {}
+  for wanted in kinds:gmatch "[^|]+" do
+    words[#words + 1] = wanted == "nil" and wanted or article(wanted)
+  end
+  return table.concat(words, " or ")
+end
+
 --- Raises unless the value is of one of the kinds: "number", "integer", "string", "boolean",
 -- "table", "function", "callable", "nil", or a class name as in `__name`.
 -- @param fn name of the public function
@@ -114,12 +123,8 @@ function M.expect(fn, name, value, kinds)
       return value
     end
   end
-  local words = {}
-  for wanted in kinds:gmatch "[^|]+" do
-    words[#words + 1] = wanted == "nil" and wanted or article(wanted)
-  end
-  blame.raise("%s: argument '%s': expected %s, got %s", fn, name, table.concat(words, " or "),
-    (kind == "string" or kind == "number") and M.show(value) or named)
+  blame.raise("%s: argument '%s': expected %s, got %s", fn, name, M.kind_text(kinds),
+    value == nil and "nothing" or (kind == "string" or kind == "number") and M.show(value) or named)
 end
 
 --- Raises unless the value is one of the words; suggests the nearest.
@@ -143,7 +148,7 @@ end
 function M.options(fn, given, defaults)
   if given == nil then given = {} end
   if type(given) ~= "table" or getmetatable(given) ~= nil then
-    blame.raise("%s: expected a table of options, got %s", fn, M.type_name(given))
+    blame.raise("%s: argument 'options': expected a table of options, got %s", fn, M.show(given))
   end
   local known, allowed = {}, {}
   for key, value in pairs(defaults) do
@@ -153,8 +158,9 @@ function M.options(fn, given, defaults)
   end
   local result = {}
   for key, value in pairs(given) do
-    if math.type(key) then
-      blame.raise("%s: options are given by name, got %s by position", fn, M.show(value))
+    if type(key) ~= "string" then
+      blame.raise("%s: argument 'options': expected options by name, got %s by position", fn,
+        M.show(value))
     elseif not allowed[key] then
       table.sort(known)
       local near = M.suggest(key, known)

@@ -28,7 +28,7 @@ describe("backward", function()
     H.raises(function() (x * 2):backward() end, "more than one element")
     ;(x * 2):backward(core.tensor {1, 10})
     H.same(x.grad, {2, 20})
-    H.raises(function() (x * 2):backward(core.tensor {1}) end, "does not have the shape")
+    H.raises(function() (x * 2):backward(core.tensor {1}) end, "expected the shape of")
   end)
 
   it("walks and frees a chain of 100,000 steps", function()
@@ -139,7 +139,8 @@ describe("grad", function()
   it("reaches results that are not leaves, and says false where nothing flows", function()
     local x, z = leaf {2}, leaf {1}
     local h = x * 3
-    H.raises(function() core.grad((h * h):sum(), {h, z}) end, "do not depend on input 2")
+    H.raises(function() core.grad((h * h):sum(), {h, z}) end,
+      "'inputs': .*got another as input 2; give {allow_unused = true} to get false for it")
     h = x * 3
     local g = core.grad((h * h):sum(), {h, x, z}, {allow_unused = true})
     H.same(g[1], {12})

@@ -43,9 +43,10 @@ describe("data.csv", function()
   end)
   it("refuses columns that are not there", function()
     H.raises(function() read("a,height\n1,2\n", {label = "hight"}) end, "did you mean 'height'")
-    H.raises(function() read("1,2\n", {label = 3}) end, "there is no column 3")
-    H.raises(function() read("1,2\n", {label = 1, target = 2}) end, "either the label or")
-    H.raises(function() read("1\n", {label = 1}) end, "no columns are left")
+    H.raises(function() read("1,2\n", {label = 3}) end, "'label': .*got 3")
+    H.raises(function() read("1,2\n", {label = 1, target = 2}) end, "'target': .*got 2")
+    H.raises(function() read("1\n", {label = 1}) end,
+      "'path': expected columns that are left for input, got none in")
     H.raises(function() read("1,2\n", {lable = 1}) end, "did you mean 'label'")
     local set, message = data.csv "/no/such.csv"
     assert.is_nil(set)

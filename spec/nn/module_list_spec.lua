@@ -17,7 +17,7 @@ describe("containers that only hold", function()
     assert.is_not_nil(list:state_dict()["2.weight"])
     assert.is_true(rawequal(list[-1], list[3]))
     H.raises(function() nn.ModuleList {3} end, "expected a module")
-    H.raises(function() list(pg.ones(1)) end, "has no forward")
+    H.raises(function() list(pg.ones(1)) end, "expected a class with a method forward, got none")
   end)
   it("ModuleDict goes by names", function()
     local dict = nn.ModuleDict {b = nn.ReLU(), a = nn.Linear(1, 1)}

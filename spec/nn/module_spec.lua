@@ -155,10 +155,11 @@ Sequential(
     local net = Residual(2)
     H.raises(function() net:add_module("x", 3) end, "expected a module, got")
     H.raises(function() net:add_module("a.b", nn.ReLU()) end, "without '.'")
-    H.raises(function() net:add_module("me", net) end, "part of itself")
+    H.raises(function() net:add_module("me", net) end, "'child': .*got the module itself as 'me'")
     H.raises(function() nn.Linear(2, 2).weight = pg.ones(2, 2) end, "nn.Parameter")
     H.raises(function() nn.Module:extend "a b" end, "class name")
-    H.raises(function() nn.Module:extend("Empty")()(1) end, "Empty has no forward")
+    H.raises(function() nn.Module:extend("Empty")()(1) end,
+      "expected a class with a method forward, got none")
     H.raises(function() net.training = 3 end, "boolean")
   end)
 end)

@@ -96,7 +96,7 @@ describe("recurrent layers", function()
   end)
 
   it("refuse what cannot be", function()
-    H.raises(function() nn.LSTM(3) end, {"nn.LSTM", "'hidden_size' is missing"})
+    H.raises(function() nn.LSTM(3) end, {"nn.LSTM", "'hidden_size': .*got nothing"})
     H.raises(function() nn.LSTM(3, 0) end, "'hidden_size': expected at least 1, got 0")
     H.raises(function() nn.LSTM(3, 4, {layers = 2}) end, "unknown option 'layers'")
     H.raises(function() nn.LSTM(3, 4, {num_layer = 2}) end, "did you mean 'num_layers'")

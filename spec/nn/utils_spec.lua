@@ -57,7 +57,8 @@ describe("weight_norm", function()
       assert.equal("weight 3x4", keys(layer:state_dict()))
       H.same(layer(x):detach(), before * 2, 1e-5)
       assert.is_true(layer.weight.requires_grad)
-      H.raises(function() nn.utils.remove_weight_norm(layer) end, "weight has no weight_norm")
+      H.raises(function() nn.utils.remove_weight_norm(layer) end,
+        "'name': expected a parameter of .* with weight_norm, got 'weight'")
     end
   end)
   it("has a dim, or one length for all", function()
@@ -74,11 +75,11 @@ describe("weight_norm", function()
   it("says what is wrong", function()
     H.raises(function() nn.utils.weight_norm(3) end, "weight_norm: argument 'module'")
     H.raises(function() nn.utils.weight_norm(nn.Linear(2, 3), "wait") end,
-      "Linear has no parameter 'wait'")
+      "'name': expected a parameter of Linear, got 'wait'")
     H.raises(function() nn.utils.weight_norm(nn.Linear(2, 3), "weight", 3) end,
       "'dim': expected 1..2 or %-2..%-1, got 3")
     local twice = nn.utils.weight_norm(nn.Linear(2, 3))
-    H.raises(function() nn.utils.weight_norm(twice) end, "computed from others already")
+    H.raises(function() nn.utils.weight_norm(twice) end, "'name': .*got 'weight'")
   end)
 end)
 
@@ -125,14 +126,15 @@ describe("nn.utils.parametrizations", function()
     assert.is_true(nn.utils.parametrize.is_parametrized(layer, "weight"))
     assert.is_false(nn.utils.parametrize.is_parametrized(layer, "bias"))
     local before = layer(x):detach()
-    H.raises(function() nn.utils.parametrizations.spectral_norm(layer) end, "already")
+    H.raises(function() nn.utils.parametrizations.spectral_norm(layer) end,
+      "'name': expected a parameter of Linear that is not computed from others, got 'weight'")
     nn.utils.parametrize.remove_parametrizations(layer, "weight")
     assert.is_false(nn.utils.parametrize.is_parametrized(layer))
     assert.equal("bias 3, weight 3x4", keys(layer:state_dict()))
     assert.equal("Linear(in_features=4, out_features=3, bias=True)", tostring(layer))
     H.same(layer(x):detach(), before, 1e-6)
     H.raises(function() nn.utils.parametrize.remove_parametrizations(layer) end,
-      "weight has no parametrization")
+      "'name': expected a parameter of Linear with a parametrization, got 'weight'")
   end)
 
   it("load states in the other form", function()

@@ -34,7 +34,7 @@ describe("center_loss", function()
     H.same(F.center_loss(x, y, c), {{2.5}, {0.5}})
     H.same(F.center_loss(x, y, c, 1), {{5}, {1}})
     H.raises(function() F.center_loss(x, pg.tensor({1, 3}, {dtype = "int64"}), c) end,
-      "label 3 in row 2 is out of range 1..2")
+      "'labels': expected 1%.%.2, got label 3 in row 2")
   end)
 end)
 

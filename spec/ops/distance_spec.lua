@@ -18,14 +18,14 @@ H.op("cosine_similarity", {
   args = pair(), more = {pair(1), function(t) return {t.randn(2, 3, 4), t.randn(3, 4), -1} end},
   empty = {function(t) return {t.randn(0, 4), t.randn(0, 4)} end, {0}},
   wrong_shape = {{function(t) return {t.randn(3, 4), t.randn(3, 3)} end,
-    "do not broadcast: %[3 x 4%] and %[3 x 3%]"}, {pair(3), "dim"}},
+    "broadcasts with .*%[3 x 4%], got %[3 x 3%]"}, {pair(3), "dim"}},
   wrong_dtype = {function(t) return {t.int(1, 5, {3}), t.int(1, 5, {3})} end,
     "'x1': expected float32 or float64, got int64"},
 })
 H.op("pairwise_distance", {
   args = pair(), more = {pair(1), pair(3, 1e-6, true)},
   empty = {function(t) return {t.randn(0, 4), t.randn(0, 4)} end, {0}},
-  wrong_shape = {{function(t) return {t.randn(3, 4), t.randn(3, 3)} end, "do not broadcast"},
+  wrong_shape = {{function(t) return {t.randn(3, 4), t.randn(3, 3)} end, "broadcast"},
     {function(t) return {t.randn(), t.randn()} end, "'x1': expected vectors, got %[%]"}},
   wrong_dtype = {function(t) return {t.randn(3), t.int(1, 5, {3})} end, "'x2': expected float32"},
 })
@@ -44,9 +44,9 @@ H.op("cosine_embedding_loss", {
   empty = {function(t) return {t.randn(0, 3), t.randn(0, 3), t.randn(0), {reduction = "none"}} end,
     {0}},
   wrong_shape = {{function(t) return {t.randn(5, 3), t.randn(4, 3), t.randn(5)} end,
-      "input1 %[5 x 3%] and input2 %[4 x 3%]"},
+      "'input2': expected the shape of input1 %[5 x 3%], got %[4 x 3%]"},
     {function(t) return {t.randn(5, 3), t.randn(5, 3), t.randn(4)} end,
-      "expected inputs n x c with a target %[n%].*got %[5 x 3%] and %[4%]"}},
+      "'target': expected %[5%] to follow input1 %[5 x 3%], got %[4%]"}},
   wrong_dtype = {function(t) return {t.int(1, 3, {2, 3}), t.randn(2, 3), t.randn(2)} end,
     "'input1': expected float32"},
 })
@@ -57,9 +57,9 @@ H.op("triplet_margin_loss", {
   empty = {function(t) return {t.randn(0, 3), t.randn(0, 3), t.randn(0, 3), {reduction = "none"}}
     end, {0}},
   wrong_shape = {{function(t) return {t.randn(5, 3), t.randn(5, 2), t.randn(5, 3)} end,
-      "do not broadcast"},
+      "broadcast"},
     {function(t) return {t.randn(5, 3), t.randn(3), t.randn(5, 3)} end,
-      "anchor %[5 x 3%], positive %[3%]"},
+      "'positive': expected as many dims as anchor %[5 x 3%], got %[3%]"},
     {function(t) return {t.randn(5, 3), t.randn(5, 3), t.randn(5, 3), 0} end,
       "'margin': expected more than 0, got 0"}},
   wrong_dtype = {function(t) return {t.int(1, 3, {2, 3}), t.randn(2, 3), t.randn(2, 3)} end,

@@ -28,16 +28,16 @@ H.op("embedding_bag", {
     {function(t) return {t.int(1, 5, {6}), t.randn(5, 4)} end,
       "'offsets': expected a tensor for input %[6%]"},
     {function(t) return {t.int(1, 5, {2, 3}), t.randn(5, 4), offsets(1, 2)} end,
-      "'offsets': expected none for input %[2 x 3%]"},
+      "'offsets': expected nothing for input %[2 x 3%], got %[2%]"},
     {function(t) return {t.int(1, 5, {1, 2, 3}), t.randn(5, 4)} end, "expected 1 or 2 dims"},
     {function(t) return {t.int(1, 5, {2, 3}), t.randn(5, 4), {padding_idx = 6}} end,
-      "padding_idx 6 is out of range: expected 1..5"},
+      "'padding_idx': expected 1%.%.5 or %-5%.%.%-1, got 6"},
     {function(t)
       return {t.int(1, 5, {2, 3}), t.randn(5, 4), {mode = "sum", per_sample_weights = t.randn(3)}}
     end, "'per_sample_weights': expected %[2 x 3%], got %[3%]"},
     {function(t)
       return {t.int(1, 5, {2, 3}), t.randn(5, 4), {per_sample_weights = t.randn(2, 3)}}
-    end, "only for mode 'sum'"},
+    end, "'per_sample_weights': expected nothing but with mode 'sum', got %[2 x 3%]"},
     {function(t) return {t.int(1, 5, {2, 3}), t.randn(5, 4), {max_norm = 1}} end,
       "'max_norm' is not supported"},
   },
@@ -52,10 +52,10 @@ end)
 it("embedding_bag refuses indices and offsets out of range", function()
   local w = ops.ones {3, 2}
   H.raises(function() ops.embedding_bag(offsets(1, 4), w, offsets(1)) end,
-    {"embedding_bag", "index 4 at position 2 is out of range: expected 1..3"})
-  H.raises(function() ops.embedding_bag(offsets(1, 0), w, offsets(1)) end, "index 0 at position 2")
+    {"embedding_bag", "expected 1%.%.3.*, got 4 at position 2"})
+  H.raises(function() ops.embedding_bag(offsets(1, 0), w, offsets(1)) end, "got 0 at position 2")
   H.raises(function() ops.embedding_bag(offsets(1, 2), w, offsets(2)) end,
-    "'offsets': 2 at position 1 is out of order: expected 1..1")
+    "'offsets': expected 1%.%.1, got 2 at position 1")
   H.raises(function() ops.embedding_bag(offsets(1, 2), w, offsets(1, 4)) end, "expected 1..3")
   H.raises(function() ops.embedding_bag(offsets(1, 2), w, offsets(1, 3, 2)) end, "expected 3..3")
 end)

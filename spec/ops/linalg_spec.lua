@@ -54,7 +54,7 @@ H.op("linalg.solve", {
   empty = function(t) return {t.randn(0, 0), t.randn(0, 2)} end, threads = false,
   wrong_shape = {with_more(flat, {3}), with_more(oblong, {2}),
     {function(t) return {t.randn(3, 3), t.randn(2, 3)} end,
-      "'B': %[2 x 3%] does not fit the matrices %[3 x 3%]"},
+      "'B': expected %[3 x %*%] to follow A %[3 x 3%], got %[2 x 3%]"},
     {function(t) return {t.randn(3, 3), t.randn(3), false} end, "'left': expected true"}},
   wrong_dtype = {with_more(inexact, {2}),
     {function(t) return {t.randn(2, 2), t.int(1, 2, {2})} end, "int64"}},
@@ -67,8 +67,8 @@ H.op("linalg.solve_triangular", {
     end},
   empty = function(t) return {t.randn(0, 0), t.randn(0, 2), true} end, threads = false,
   wrong_shape = {with_more(flat, {3, 1}), with_more(oblong, {2, 1}),
-    {function(t) return {t.randn(3, 3), t.randn(2, 3), true} end, "does not fit the matrices"},
-    {function(t) return {t.randn(3, 3), t.randn(3, 2)} end, "argument 'upper' is missing"}},
+    {function(t) return {t.randn(3, 3), t.randn(2, 3), true} end, "'B': .*got %[2 x 3%]"},
+    {function(t) return {t.randn(3, 3), t.randn(3, 2)} end, "'upper': .*got nothing"}},
   wrong_dtype = with_more(inexact, {2, 2}),
 })
 

@@ -17,9 +17,9 @@ H.op("matmul", {
     pair({2, 3}, {2, 3, 2})},
   large = pair({40, 9, 7}, {40, 7, 5}),
   empty = {pair({2, 0, 3}, {3, 4}), {2, 0, 4}},
-  wrong_shape = {{pair({32, 10}, {12, 5}), "inner sizes differ: %[32 x 10%] and %[12 x 5%]"},
-    {pair({2, 3, 4}, {3, 4, 5}), "do not broadcast: %[2%] and %[3%]"},
-    {function(t) return {t.randn(3), t.tensor(2)} end, "at least one dim: %[3%] and %[%]"}},
+  wrong_shape = {{pair({32, 10}, {12, 5}), "'other': .*got %[12 x 5%]"},
+    {pair({2, 3, 4}, {3, 4, 5}), "'other': .*got %[3 x 4 x 5%]"},
+    {function(t) return {t.randn(3), t.tensor(2)} end, "'other': .*got %[%]"}},
   wrong_dtype = {{function(t) return {t.randn(2, 3), t.int(1, 5, {3, 2})} end,
     "'other': expected float32 as 'input', got int64"},
     {function(t) return {t.bool(2, 3), t.bool(3, 2)} end, "'input': expected .*, got bool"}},
@@ -32,17 +32,17 @@ H.op("mm", {
 H.op("bmm", {
   args = pair({2, 3, 4}, {2, 4, 2}), large = pair({60, 5, 7}, {60, 7, 3}),
   empty = pair({0, 3, 4}, {0, 4, 2}),
-  wrong_shape = {pair({2, 3, 4}, {3, 4, 2}), "batch sizes differ: %[2 x 3 x 4%] and"},
+  wrong_shape = {pair({2, 3, 4}, {3, 4, 2}), "'mat2': .*got %[3 x 4 x 2%]"},
   wrong_dtype = {function(t) return {t.int(1, 5, {2, 3, 4}), t.randn(2, 4, 2)} end, "int64"},
 })
 H.op("mv", {
   args = pair({3, 4}, {4}), empty = pair({0, 4}, {4}),
-  wrong_shape = {pair({3, 4}, {3}), "inner sizes differ"},
+  wrong_shape = {pair({3, 4}, {3}), "'vec': expected %[4%] to follow input %[3 x 4%], got %[3%]"},
   wrong_dtype = {function(t) return {t.randn(3, 4), t.int(1, 5, {4})} end, "float32"},
 })
 H.op("dot", {
   args = pair({5}, {5}), empty = {pair({0}, {0}), {}},
-  wrong_shape = {pair({5}, {4}), "inner sizes differ: %[5%] and %[4%]"},
+  wrong_shape = {pair({5}, {4}), "'other': expected %[5%] to follow input %[5%], got %[4%]"},
   wrong_dtype = {function(t) return {t.randn(4), t.int(1, 5, {4})} end, "float32"},
 })
 H.op("outer", {
@@ -55,9 +55,9 @@ H.op("addmm", {
   more = {function(t) return {t.randn(2), t.randn(3, 4), t.randn(4, 2)} end},
   empty = function(t) return {t.randn(2), t.randn(0, 4), t.randn(4, 2)} end,
   wrong_shape = {{function(t) return {t.randn(3), t.randn(3, 4), t.randn(4, 2)} end,
-    "shapes do not broadcast: %[3%] and %[3 x 2%]"},
+    "'input': expected a shape that broadcasts to the product %[3 x 2%], got %[3%]"},
     {function(t) return {t.randn(4, 3, 2), t.randn(3, 4), t.randn(4, 2)} end,
-      "does not broadcast to the product %[3 x 2%]"}},
+      "'input': expected a shape that broadcasts to the product %[3 x 2%], got %[4 x 3 x 2%]"}},
   wrong_dtype = {function(t) return {t.int(1, 5, {2}), t.randn(3, 4), t.randn(4, 2)} end,
     "expected int64"},
 })
@@ -66,7 +66,7 @@ H.op("baddbmm", {
   more = {function(t) return {t.randn(1, 2), t.randn(2, 3, 4), t.randn(2, 4, 2)} end},
   empty = function(t) return {t.randn(2), t.randn(0, 3, 4), t.randn(0, 4, 2)} end,
   wrong_shape = {function(t) return {t.randn(3), t.randn(2, 3, 4), t.randn(2, 3, 2)} end,
-    "inner sizes differ"},
+    "'batch2': expected %[%* x 4 x %*%] to follow batch1 %[2 x 3 x 4%], got %[2 x 3 x 2%]"},
   wrong_dtype = {function(t) return {t.int(1, 5, {2}), t.randn(2, 3, 4), t.randn(2, 4, 2)} end,
     "expected int64"},
 })
@@ -78,9 +78,9 @@ H.op("linear", {
   large = function(t) return {t.randn(300, 3), t.randn(130, 3), t.randn(130)} end,
   empty = function(t) return {t.randn(0, 3), t.randn(4, 3), t.randn(4)} end,
   wrong_shape = {{function(t) return {t.randn(5, 2), t.randn(4, 3)} end,
-    "3 features for weight %[4 x 3%], got input %[5 x 2%]"},
+    "'input': expected %[%* x 3%] to follow weight %[4 x 3%], got %[5 x 2%]"},
     {function(t) return {t.randn(5, 3), t.randn(4, 3), t.randn(3)} end,
-      "bias %[4%] for weight %[4 x 3%], got %[3%]"}},
+      "'bias': expected %[4%] to follow weight %[4 x 3%], got %[3%]"}},
   wrong_dtype = {function(t) return {t.int(1, 5, {5, 3}), t.randn(4, 3)} end, "got int64"},
 })
 

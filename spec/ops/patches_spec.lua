@@ -14,7 +14,7 @@ H.op("im2col", {
   wrong_shape = {{function(t) return {t.randn(3, 4), 2} end,
       "'input': expected 3 or 4 dims, got %[3 x 4%]"},
     {function(t) return {t.randn(1, 3, 4), 5} end,
-      "a kernel of 5 x 5 does not fit into an image of 3 x 4"},
+      "'kernel_size': expected a kernel that fits into 3 x 4 pixels with their padding, got 5"},
     {function(t) return {t.randn(1, 3, 4), {1, 2, 3}} end, "kernel_size"}},
   wrong_dtype = {function(t) return {t.int(1, 5, {1, 2, 2}), 1} end, "'input': expected float32"},
 })

@@ -16,7 +16,7 @@ local function distinct(shape, ...)
   end
 end
 
-local no_voxels = "'input': volumes %[2 x 3 x 0 x 4 x 4%] have no voxels"
+local no_voxels = "'input': expected volumes with voxels, got %[2 x 3 x 0 x 4 x 4%]"
 local whole = {function(t) return {t.int(1, 5, {2, 3, 4, 4, 4}), 2} end,
   "'input': expected .*, got int64"}
 local flat = {distinct({4, 4, 4}, 2), "'input': expected 4 or 5 dims, got %[4 x 4 x 4%]"}
@@ -28,9 +28,10 @@ for _, name in ipairs {"max_pool3d", "avg_pool3d"} do
     large = distinct({3, 40, 5, 6, 6}, 3, 2, 1),
     empty = {distinct({0, 3, 4, 4, 4}, 2), {0, 3, 2, 2, 2}},
     wrong_shape = {flat, {distinct({2, 3, 0, 4, 4}, 2), no_voxels},
-      {distinct({2, 3, 4, 4, 4}, 5), "kernel of 5 does not fit into %[2 x 3 x 4 x 4 x 4%]"},
+      {distinct({2, 3, 4, 4, 4}, 5), "fits into input %[2 x 3 x 4 x 4 x 4%], got 5"},
       {distinct({2, 3, 4, 4, 4}, {2, 2}), "'kernel_size': expected one integer or 3, got 2"},
-      {distinct({2, 3, 4, 4, 4}, 3, 1, 2), "padding 2 is more than half of the kernel, 3"},
+      {distinct({2, 3, 4, 4, 4}, 3, 1, 2),
+      "'padding': expected at most half of the kernel of 3, got 2"},
       {distinct({2, 3, 4, 4, 4}, 1 << 40), "'kernel_size': expected at most"}},
     wrong_dtype = whole,
   })
@@ -39,7 +40,7 @@ H.op("lp_pool3d", {
   args = function(t) return {t.positive(2, 2, 3, 4), 3, 2} end,
   empty = {function(t) return {t.randn(0, 3, 4, 4, 4), 2, 2} end, {0, 3, 2, 2, 2}},
   wrong_shape = {{distinct({2, 4, 4, 4}, 0, 2), "'norm_type': expected a number but 0, got 0"},
-    {distinct({2, 4, 4, 4}, 2, 5), "kernel of 5 does not fit"}},
+    {distinct({2, 4, 4, 4}, 2, 5), "fits into input .*, got 5"}},
   wrong_dtype = {function(t) return {t.int(1, 5, {3, 4, 4, 4}), 2, 2} end, "got int64"},
 })
 for _, kind in ipairs {"avg", "max"} do

@@ -10,7 +10,7 @@ H.op("rrelu", {
   more = {function(t) return {t.away(0, 3, 4)} end},
   empty = {function(t) return {t.randn(0, 4), {training = true}} end, {0, 4}},
   wrong_shape = {function(t) return {t.randn(3), 0.5, 0.1} end,
-    "expected lower <= upper, got 0.5 and 0.1"},
+    "'lower': expected at most upper 0%.1, and that finite, got 0%.5"},
   wrong_dtype = {function(t) return {t.int(1, 5, {3})} end, "'input': expected float32"},
 })
 H.op("feature_alpha_dropout", {

@@ -23,10 +23,10 @@ H.op("scatter_reduce", {
   empty = function(t) return {t.randn(3), 1, i64 {}, t.randn(0), "sum"} end,
   wrong_shape = {
     {function(t) return {t.randn(3), 1, i64 {1, 2}, t.randn(1), "sum"} end,
-      "index %[2%] does not fit input %[3%] and src %[1%] along dim 1"},
+      "'index': .*got %[2%]"},
     {function(t) return {t.randn(3), 1, i64 {1, 4}, t.randn(2), "sum"} end,
-      "index 4 at position 2 is out of range: expected 1..3"},
-    {function(t) return {t.randn(3), 1, i64 {1}, t.randn(1)} end, "'reduce' is missing"},
+      "expected 1%.%.3.*, got 4 at position 2"},
+    {function(t) return {t.randn(3), 1, i64 {1}, t.randn(1)} end, "'reduce': .*got nothing"},
     {function(t) return {t.randn(3), 1, i64 {1}, t.randn(1), "max"} end,
       "'reduce': expected one of sum|prod|mean|amax|amin, got 'max'"}},
   wrong_dtype = {{function(t) return {t.randn(3), 1, t.randn(1), t.randn(1), "sum"} end,

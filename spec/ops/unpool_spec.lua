@@ -15,11 +15,11 @@ H.op("max_unpool2d", {
   empty = {function(t) return {t.randn(0, 1, 2, 2), t.int(1, 2, {0, 1, 2, 2}), 2} end,
     {0, 1, 4, 4}},
   wrong_shape = {{function(t) return {t.randn(1, 1, 2, 2), places(1, 2, 2), 2} end,
-      "indices %[1 x 2 x 2%] do not have the shape of input %[1 x 1 x 2 x 2%]"},
+      "'indices': expected the shape of input %[1 x 1 x 2 x 2%], got %[1 x 2 x 2%]"},
     {function(t) return {t.randn(1, 1, 2, 2), places(1, 1, 2, 2), 2, nil, 0, {9, 4}} end,
       "'output_size': expected 3 to 5, got 9"},
     {function(t) return {t.randn(1, 1, 2, 2), H.make({1, 2, 3, 17}, "int64", {1, 1, 2, 2}), 2} end,
-      "element 4 is 17, expected 1..16"}},
+      "'indices': expected 1%.%.16, got 17 at element 4"}},
   wrong_dtype = {function(t) return {t.randn(1, 1, 2, 2), t.randn(1, 1, 2, 2), 2} end,
     "'indices': expected int"},
 })

@@ -96,12 +96,12 @@ describe("optim.LBFGS", function()
       "LBFGS: argument 'max_iter': expected an integer of at least 0, got 1.5")
     H.raises(function() optim.LBFGS(list, {histroy_size = 3}) end, "did you mean 'history_size'")
     H.raises(function() optim.LBFGS(list):step() end,
-      "LBFGS: step: argument 'closure': expected a function, got nil")
+      "LBFGS:step: argument 'closure': expected a function, got nothing")
     H.raises(function() optim.LBFGS(list):step(function() return list end) end,
       "expected it to return the loss, got table")
     H.raises(function() optim.LBFGS {{params = {list[1]}}, {params = {list[2]}}} end,
       "expected one group of parameters, got 2")
-    H.raises(function() optim.LBFGS({lr = 1}):step(print) end, "no parameters yet")
-    H.raises(function() optim.LBFGS {} :load_state_dict {} end, "no parameters yet")
+    H.raises(function() optim.LBFGS({lr = 1}):step(print) end, "got none yet")
+    H.raises(function() optim.LBFGS {} :load_state_dict {} end, "got none yet")
   end)
 end)

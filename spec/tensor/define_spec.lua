@@ -27,11 +27,11 @@ describe("a composition", function()
 
   it("says what is wrong with an argument", function()
     H.raises(function() return pg.kron(x) end,
-      "kron: argument 'other' is missing: expected a tensor")
+      "kron: argument 'other': expected a tensor, got nothing")
     H.raises(function() local _ = pg.kron(x, 3) end,
       "define_spec.lua:%d+: kron: argument 'other': expected a tensor, got 3")
     H.raises(function() return x:diff(1, 1, x, x, 5) end, "expected at most 5 arguments, got 6")
-    H.raises(function() return x:diff(1, {n = 1}) end, "'n' is given by position and by name")
+    H.raises(function() return x:diff(1, {n = 1}) end, "'n': .*got it by position and by name")
     H.raises(function() return x:diff {dimm = 1} end, "unknown option 'dimm', did you mean 'dim'?")
     H.raises(function() return x:diff(1.5) end, "argument 'n': expected an integer, got 1.5")
     H.raises(function() return x:quantile(0.5, 1, 1) end,
@@ -45,9 +45,9 @@ describe("a composition", function()
 
   it("names itself and the op that refused", function()
     H.raises(function() return pg.tensordot(x, x, {{1}, {3}}) end,
-      "tensordot: argument 'dims': dim 3 is out of range: expected 1..2")
+      "tensordot: argument 'dims': expected 1%.%.2 or %-2%.%.%-1, got 3")
     H.raises(function() local _ = pg.hstack(x, core.tensor {{1, 2}}) end,
-      "define_spec.lua:%d+: hstack: cat: tensor 2 is %[1 x 2%]")
+      "define_spec.lua:%d+: hstack: cat: .*got %[1 x 2%] as tensor 2")
   end)
 
   it("is described as ops are", function()

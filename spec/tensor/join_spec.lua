@@ -22,12 +22,12 @@ for _, name in ipairs {"atleast_1d", "atleast_2d", "atleast_3d"} do
 end
 for _, name in ipairs {"hstack", "vstack", "dstack", "column_stack"} do
   H.op(name, {args = list {{2, 3}, {2, 3}}, more = {list {{3}, {3}}}, empty = list {{2, 0}, {2, 0}},
-    wrong_shape = {none, {list {{2, 3}, {3, 4}}, name .. ": cat: tensor 2 is"}},
+    wrong_shape = {none, {list {{2, 3}, {3, 4}}, name .. ": cat: .*as tensor 2"}},
     wrong_dtype = mixed})
 end
 H.op("broadcast_tensors", {
   args = list {{3, 1}, {2}, {}}, empty = list {{3, 0}, {1}},
-  wrong_shape = {none, {list {{3}, {2}}, "do not broadcast: %[3%] and %[2%]"}}, wrong_dtype = mixed,
+  wrong_shape = {none, {list {{3}, {2}}, "broadcasts with %[3%], got %[2%]"}}, wrong_dtype = mixed,
 })
 H.op("meshgrid", {
   args = list {{2}, {3}}, more = {list({{2}, {3}, {2}}, "xy")}, empty = list {{2}, {0}},

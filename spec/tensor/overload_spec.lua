@@ -22,7 +22,7 @@ describe("max and min", function()
     H.same(indices, i64 {2, 1})
     assert.equal(1, pg.min(pg.tensor {3, 1}):item())
     H.raises(function() pg.tensor {3, 1} :max(2) end,
-      "^spec/tensor/overload_spec.lua:%d+: max: dim 2 is out of range: expected 1..1")
+      "^spec/tensor/overload_spec.lua:%d+: max: argument 'dim': .*got 2")
   end)
 end)
 
@@ -50,7 +50,7 @@ describe("index_put", function()
   it("says what is wrong", function()
     local x = pg.zeros(3)
     H.raises(function() x:index_put({}, 1) end, "index_put: argument 'indices': expected a list")
-    H.raises(function() x:index_put({i64 {4}}, 1) end, "index 4 at position 1")
+    H.raises(function() x:index_put({i64 {4}}, 1) end, "got 4 at position 1")
     H.raises(function() x:index_put({i64 {1}}, 1, {acumulate = true}) end,
       "did you mean 'accumulate'")
     H.raises(function() x:index_put_({i64 {1}}, 1, 3) end,
@@ -79,7 +79,7 @@ describe("randint", function()
     assert.equal(1, y:min():item())
     assert.equal(2, y:max():item())
     assert.equal(7, pg.randint_like(pg.zeros(5), 7, 7):max():item())
-    H.raises(function() pg.randint(5) end, "randint: argument 'high' is missing")
+    H.raises(function() pg.randint(5) end, "randint: argument 'high': .*got nothing")
   end)
 end)
 

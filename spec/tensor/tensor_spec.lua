@@ -29,7 +29,7 @@ describe("a tensor", function()
     local a, b = ops.zeros({3, 1, 5}), ops.ones({4, 1})
     assert.same({3, 4, 5}, (a + b).shape)
     H.raises(function() return ops.zeros({2, 3}) + ops.zeros({4}) end,
-      "add: shapes do not broadcast: %[2 x 3%] and %[4%]")
+      "add: argument 'other': expected a shape that broadcasts with input %[2 x 3%], got %[4%]")
   end)
 
   it("walks any dense layout in one order, and keeps the layout", function()

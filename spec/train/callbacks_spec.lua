@@ -95,8 +95,8 @@ describe("EarlyStopping", function()
   it("lists the logs there are", function()
     local stop = callbacks.EarlyStopping {monitor = "val_acuracy"}
     assert.error_matches(function() fit({stop}, 1) end,
-      "there is no 'val_acuracy' to monitor, did you mean 'val_accuracy'?; logs are accuracy, "
-      .. "loss, val_accuracy, val_loss", 1, true)
+      "expected one of the logs accuracy, loss, val_accuracy, val_loss, got 'val_acuracy', "
+      .. "did you mean 'val_accuracy'?", 1, true)
   end)
 end)
 
@@ -116,7 +116,7 @@ describe("LearningRateScheduler", function()
   it("refuses a rate that is none", function()
     assert.error_matches(function()
       fit({callbacks.LearningRateScheduler(function() end)}, 1)
-    end, "the schedule gave nil, expected a number")
+    end, "expected a function that gives a number, got nil")
   end)
 end)
 

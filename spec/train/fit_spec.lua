@@ -141,8 +141,8 @@ describe("fit", function()
     set.extra = set.x
     set.other, set.x = set.x, nil
     assert.error_matches(function() net:fit(set, quiet {}) end,
-      'cannot tell which batch field is the input; say compile {inputs = "field"}; '
-      .. "fields are extra, label, other", 1, true)
+      "argument 'inputs' of compile: expected the batch field that is the input, got nothing, and "
+      .. "several may be: extra, label, other", 1, true)
   end)
   it("compares scores of one column with plain targets element by element", function()
     local net = nn.Sequential {nn.Linear(2, 1)}
@@ -241,7 +241,7 @@ describe("evaluate and predict", function()
     assert.is_number(result.score_loss)
     assert.is_nil(result.centerloss_loss)
     assert.error_matches(function() model:evaluate({x = set.x, y = set.label}) end,
-      "input 'label' wants the batch field 'label', which is not there; fields are x, y", 1, true)
+      "argument 'data': expected the batch field 'label' for input 'label', got x, y", 1, true)
   end)
   it("do not move what only training moves", function()
     local model = two_headed()
@@ -263,36 +263,37 @@ describe("misuse", function()
     local model = classifier()
     fails("unknown option 'optimiser', did you mean 'optimizer'?",
       function() local _ = model:compile {optimiser = 1} end)
-    fails("there is no loss 'cros_entropy', did you mean 'cross_entropy'?",
+    fails("got 'cros_entropy', did you mean 'cross_entropy'?",
       function() local _ = model:compile {loss = "cros_entropy"} end)
-    fails("there is no output 'scor', did you mean 'score'?",
+    fails("expected names of outputs (score), got 'scor', did you mean 'score'?",
       function() local _ = model:compile {loss = {scor = "mse"}} end)
-    fails("there is no metric 'acuracy', did you mean 'accuracy'?",
+    fails("got 'acuracy', did you mean 'accuracy'?",
       function() local _ = model:compile {metrics = "acuracy"} end)
-    fails("loss_weights: output 'score' has no loss",
+    fails("'loss_weights': expected names of outputs with a loss, got 'score'",
       function() local _ = model:compile {loss_weights = {score = 2}} end)
-    fails("expected an optimizer such as optim.SGD {lr = 0.01}, got integer",
+    fails("expected an optimizer such as optim.SGD {lr = 0.01}, got 5",
       function() local _ = model:compile {optimizer = 5, loss = "mse"} end)
-    fails("the model has several outputs (score, centerloss)",
+    fails("as the model has several (score, centerloss), got 'mse'",
       function() local _ = two_headed():compile {loss = "mse"} end)
   end)
   it("of fit names the fields there are", function()
     local set = clusters(10)
-    fails("input 'x' wants the batch field 'x', which is not there; fields are features, label",
+    fails("argument 'data': expected the batch field 'x' for input 'x', got features, label",
       function() compiled():fit({features = set.x, label = set.label}, quiet {}) end)
-    fails("the target of output 'score' wants the batch field 'label', which is not there, "
-      .. "did you mean 'labels'?; fields are labels, x",
+    fails("expected the batch field 'label' for the target of output 'score', got labels, x; "
+      .. "did you mean 'labels'?",
       function() compiled():fit({x = set.x, labels = set.label}, quiet {}) end)
     fails("unknown option 'epoch', did you mean 'epochs'?",
       function() compiled():fit(set, quiet {epoch = 3}) end)
-    fails("epochs: expected 1 or more, got 0",
+    fails("'epochs': expected at least 1, got 0",
       function() compiled():fit(set, quiet {epochs = 0}) end)
-    fails("expected a dataset, a DataLoader or a table of tensors by field name, got string",
+    fails("expected a dataset, a DataLoader or a table of tensors by field name, got 'train'",
       function() compiled():fit("train", quiet {}) end)
-    fails("the model is not compiled", function() classifier():fit(set, quiet {}) end)
-    fails("compile was given no optimizer",
+    fails("expected a compiled model, got one that is not compiled",
+      function() classifier():fit(set, quiet {}) end)
+    fails("'optimizer' of compile: expected an optimizer, got nothing",
       function() classifier():compile({loss = "cross_entropy"}):fit(set, quiet {}) end)
-    fails("callbacks: number 1: expected an object",
+    fails("'callbacks': expected objects with methods such as on_epoch_end, got integer",
       function() compiled():fit(set, quiet {callbacks = {5}}) end)
   end)
   it("of predict names outputs and suggests", function()

@@ -28,7 +28,7 @@ static pg_status forward_softmax(pg_layer *l, int nin, pg_tensor *const *in, pg_
 static pg_status forward_softmax2d(pg_layer *l, int nin, pg_tensor *const *in, pg_tensor **out) {
   (void)nin;
   if (in[0]->nd != 3 && in[0]->nd != 4)
-    return pg_fail(l->ctx, PG_ESHAPE, "Softmax2d: expected 3 or 4 dims, got %s",
+    return pg_fail(l->ctx, PG_ESHAPE, "Softmax2d: argument 'input': expected 3 or 4 dims, got %s",
                    pg_shape_str(in[0]).s);
   return pg_do(l->ctx, out, "softmax", "ti", in[0], (int64_t)-3);
 }

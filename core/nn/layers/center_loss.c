@@ -66,7 +66,8 @@ static pg_status check_fixed(pg_layer *l, const state *st) {
               l->arg[PRESET].i == st->preset && l->arg[INIT].i == st->init;
   if (!same)
     return pg_fail(l->ctx, PG_EARG,
-                   "num_classes, num_features, preset and init are chosen when the layer is made");
+                   "arguments 'num_classes', 'num_features', 'preset' and 'init': expected what "
+                   "the layer was made with, got another value");
   return PG_OK;
 }
 

@@ -36,7 +36,7 @@ static pg_status check_channels(pg_layer *l, int groups_at) {
   PG_TRY(pg_layer_at_least(l, 1, "in_channels out_channels groups"));
   for (int k = IN; k <= OUT; k++)
     if (l->arg[k].i % groups != 0)
-      return pg_fail(l->ctx, PG_EARG, "%s %lld is not divisible by groups %lld",
+      return pg_fail(l->ctx, PG_EARG, "argument 'groups': expected a divisor of %s %lld, got %lld",
                      l->def->param[k].name, (long long)l->arg[k].i, (long long)groups);
   return PG_OK;
 }
@@ -51,7 +51,7 @@ static pg_status check_conv(pg_layer *l) {
   if (!l->arg[PADDING].s) return sizes(l, PADDING, n, 0, v);
   for (int i = 0; i < n; i++)
     if (strcmp(l->arg[PADDING].s, "same") == 0 && stride[i] != 1)
-      return pg_fail(l->ctx, PG_EARG, "padding 'same' needs stride 1, got %lld",
+      return pg_fail(l->ctx, PG_EARG, "argument 'stride': expected 1 with padding 'same', got %lld",
                      (long long)stride[i]);
   return PG_OK;
 }
@@ -133,9 +133,10 @@ static pg_status check_transposed(pg_layer *l) {
   PG_TRY(sizes(l, T_OUTPUT_PADDING, n, 0, v));
   for (int i = 0; i < n; i++)
     if (v[i] >= stride[i] && v[i] >= dilation[i])
-      return pg_fail(l->ctx, PG_EARG,
-                     "output_padding %lld: expected less than stride %lld or dilation %lld",
-                     (long long)v[i], (long long)stride[i], (long long)dilation[i]);
+      return pg_fail(
+          l->ctx, PG_EARG,
+          "argument 'output_padding': expected less than stride %lld or dilation %lld, got %lld",
+          (long long)stride[i], (long long)dilation[i], (long long)v[i]);
   return PG_OK;
 }
 

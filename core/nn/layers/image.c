@@ -13,7 +13,7 @@
 static pg_status forward_nearest(pg_layer *l, int nin, pg_tensor *const *in, pg_tensor **out) {
   (void)nin;
   if (in[0]->nd == 4) return pg_layer_run(l, "interpolate", 1, in, out);
-  return pg_fail(l->ctx, PG_ESHAPE, "%s: expected 4 dims, got %s", l->def->name,
+  return pg_fail(l->ctx, PG_ESHAPE, "%s: argument 'input': expected 4 dims, got %s", l->def->name,
                  pg_shape_str(in[0]).s);
 }
 

@@ -58,10 +58,10 @@ static pg_status check_dims(pg_layer *l, const pg_tensor *x) {
   int least = n == 1 || instance ? n + 1 : n + 2, most = n + 2;
   if (x->nd >= least && x->nd <= most) return PG_OK;
   if (least == most)
-    return pg_fail(l->ctx, PG_ESHAPE, "%s: expected %d dims, got %s", l->def->name, most,
-                   pg_shape_str(x).s);
-  return pg_fail(l->ctx, PG_ESHAPE, "%s: expected %d or %d dims, got %s", l->def->name, least, most,
-                 pg_shape_str(x).s);
+    return pg_fail(l->ctx, PG_ESHAPE, "%s: argument 'input': expected %d dims, got %s",
+                   l->def->name, most, pg_shape_str(x).s);
+  return pg_fail(l->ctx, PG_ESHAPE, "%s: argument 'input': expected %d or %d dims, got %s",
+                 l->def->name, least, most, pg_shape_str(x).s);
 }
 
 static pg_status forward_batch(pg_layer *l, int nin, pg_tensor *const *in, pg_tensor **out) {
@@ -112,7 +112,8 @@ static pg_status check_group(pg_layer *l) {
   settle_bias(l, "affine");
   PG_TRY(pg_layer_at_least(l, 1, "num_groups num_channels"));
   if (l->arg[1].i % l->arg[0].i != 0)
-    return pg_fail(l->ctx, PG_EARG, "num_channels %lld is not divisible by num_groups %lld",
+    return pg_fail(l->ctx, PG_EARG,
+                   "argument 'num_groups': expected a divisor of num_channels %lld, got %lld",
                    (long long)l->arg[1].i, (long long)l->arg[0].i);
   return PG_OK;
 }

@@ -23,8 +23,8 @@ static pg_status forward(pg_layer *l, int nin, pg_tensor *const *in, pg_tensor *
   int sp = spatial(l), n = 2 * sp;
   int64_t pad[6];
   if (in[0]->nd != sp + 1 && in[0]->nd != sp + 2)
-    return pg_fail(l->ctx, PG_ESHAPE, "%s: expected %d or %d dims, got %s", l->def->name, sp + 1,
-                   sp + 2, pg_shape_str(in[0]).s);
+    return pg_fail(l->ctx, PG_ESHAPE, "%s: argument 'input': expected %d or %d dims, got %s",
+                   l->def->name, sp + 1, sp + 2, pg_shape_str(in[0]).s);
   for (int i = 0; i < n; i++) pad[i] = padding->v[padding->n == 1 ? 0 : i];
   const char *mode = "constant";
   if (strncmp(l->def->name, "Refl", 4) == 0) mode = "reflect";

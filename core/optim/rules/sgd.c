@@ -10,8 +10,10 @@ static pg_status check(pg_ctx *ctx, const double *h) {
   PG_TRY(pg_hyper_range(ctx, "momentum", h[MOMENTUM], 0, PG_NO_LIMIT));
   PG_TRY(pg_hyper_range(ctx, "weight_decay", h[DECAY], 0, PG_NO_LIMIT));
   if (h[NESTEROV] != 0 && (h[MOMENTUM] <= 0 || h[DAMPENING] != 0))
-    return pg_fail(ctx, PG_EARG, "nesterov needs momentum > 0 and dampening 0, got %g and %g",
-                   h[MOMENTUM], h[DAMPENING]);
+    return pg_fail(
+        ctx, PG_EARG,
+        "argument 'nesterov': expected momentum > 0 and dampening 0 with it, got %g and %g",
+        h[MOMENTUM], h[DAMPENING]);
   return PG_OK;
 }
 

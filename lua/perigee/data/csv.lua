@@ -56,7 +56,8 @@ return function(path, opt)
   util.expect(fn, "path", path, "string")
   opt = util.options(fn, opt, {"label", "target", "columns"})
   if opt.label ~= nil and opt.target ~= nil then
-    blame.raise("%s: a column is either the label or the target", fn)
+    blame.raise("%s: argument 'target': expected nothing beside label, got %s", fn,
+      util.show(opt.target))
   end
   local names, columns, classes = read(path)
   if names == nil then return nil, columns end
@@ -69,8 +70,8 @@ return function(path, opt)
       return wanted
     end
     local near = util.suggest(wanted, names)
-    blame.raise("%s: %s: there is no column %s in %s%s", fn, what, util.show(wanted), path,
-      near and (", did you mean '%s'?"):format(near) or "")
+    blame.raise("%s: argument '%s': expected a column of %s, got %s%s", fn, what, path,
+      util.show(wanted), near and (", did you mean '%s'?"):format(near) or "")
   end
 
   local goal
@@ -81,7 +82,10 @@ return function(path, opt)
     local name = opt.columns and find("columns", wanted) or wanted
     if opt.columns or name ~= goal then chosen[#chosen + 1] = columns[name]:to("float32") end
   end
-  if #chosen == 0 then blame.raise("%s: %s: no columns are left for input", fn, path) end
+  if #chosen == 0 then
+    blame.raise("%s: argument 'path': expected columns that are left for input, got none in %s", fn,
+      path)
+  end
   local fields, words = {input = core.ops.stack(chosen, 2)}, nil
   if opt.label ~= nil then
     words = classes[goal]

@@ -15,8 +15,8 @@ M.Dataset = util.class "Dataset"
 local function to_index(fn, index)
   if core.is_tensor(index) then
     if index.dtype ~= "int64" or index:dim() ~= 1 then
-      blame.raise("%s: indices are one dim of int64, got %s of %d dims", fn, index.dtype,
-        index:dim())
+      blame.raise("%s: argument 'index': expected one dim of int64, got %s of %d dims", fn,
+        index.dtype, index:dim())
     end
     return index:contiguous()
   elseif type(index) == "table" then
@@ -38,7 +38,8 @@ function M.Dataset:subset(first, last)
   local n = #self
   local from, to = first < 0 and n + 1 + first or first, last < 0 and n + 1 + last or last
   if from < 1 or to > n or to < from - 1 then
-    blame.raise("subset: %d..%d is out of range: the set has %d samples", first, last, n)
+    blame.raise("subset: argument 'last': expected a range within 1..%d, got %d..%d", n, first,
+      last)
   end
   return M.Subset(self, core.data.range(from, to))
 end
@@ -81,7 +82,7 @@ function M.Dataset:batch(index)
   for name, list in pairs(lists) do
     for i = 1, #places do
       if list[i] == nil then
-        blame.raise("%s:get(%d): the field '%s', which other samples have, is missing",
+        blame.raise("%s:get(%d): expected the field '%s', as other samples have it, got nothing",
           util.type_name(self), places[i], name)
       end
     end
@@ -109,15 +110,17 @@ function M.TensorDataset:init(fields, opt)
   for _, name in ipairs(self._names) do
     local t = fields[name]
     if type(name) ~= "string" or not core.is_tensor(t) then
-      blame.raise("data.TensorDataset: field %s: expected a tensor by name, got %s",
-        util.show(name), util.type_name(t))
+      blame.raise("data.TensorDataset: argument 'fields': expected tensors by name, got %s at %s",
+        util.type_name(t), util.show(name))
     elseif name:find "^_" or name == "classes" or self[name] ~= nil then
-      blame.raise("data.TensorDataset: '%s' cannot be the name of a field", name)
+      blame.raise("data.TensorDataset: argument 'fields': expected names that datasets do not use, "
+        .. "got '%s'", name)
     elseif t:dim() == 0 then
-      blame.raise("data.TensorDataset: field '%s' has no first dim to count samples", name)
+      blame.raise("data.TensorDataset: argument 'fields': expected at least 1 dim, got [] as '%s'",
+        name)
     elseif self._size and self._size ~= t:size(1) then
-      blame.raise("data.TensorDataset: fields have one length, '%s' has %d and '%s' has %d",
-        self._names[1], self._size, name, t:size(1))
+      blame.raise("data.TensorDataset: argument 'fields': expected %d rows as '%s' has, got %d in "
+        .. "'%s'", self._size, self._names[1], t:size(1), name)
     end
     self._size = self._size or t:size(1)
     self._tensors[name] = core.keep(t:detach():contiguous())
@@ -128,10 +131,11 @@ function M.TensorDataset:init(fields, opt)
     local t = self._tensors[name]
     if not t then
       local near = util.suggest(name, self._names)
-      blame.raise("data.TensorDataset: transforms: there is no field %s%s", util.show(name),
-        near and (", did you mean '%s'?"):format(near) or "")
+      blame.raise("data.TensorDataset: argument 'transforms': expected names of fields, got %s%s",
+        util.show(name), near and (", did you mean '%s'?"):format(near) or "")
     elseif transform == "unit" and t.dtype ~= "uint8" then
-      blame.raise("data.TensorDataset: transforms: 'unit' is for uint8, '%s' is %s", name, t.dtype)
+      blame.raise("data.TensorDataset: argument 'transforms': expected uint8 for 'unit', got %s "
+        .. "in '%s'", t.dtype, name)
     elseif transform ~= "unit" then
       util.expect("data.TensorDataset", "transforms." .. name, transform, "callable")
     end
@@ -159,7 +163,7 @@ end
 function M.TensorDataset:get(i)
   i = util.expect("get", "i", i, "integer")
   if i < 1 or i > self._size then
-    blame.raise("get: sample %d is out of range: the set has %d samples", i, self._size)
+    blame.raise("get: argument 'i': expected 1..%d, got %d", self._size, i)
   end
   local sample = self:batch(core.data.range(i, i))
   for name, t in pairs(sample) do sample[name] = t:select(1, 1) end
@@ -194,8 +198,8 @@ function M.Subset:init(set, index)
   if index:numel() > 0 then
     local least, most = index:min():item(), index:max():item()
     if least < 1 or most > n then
-      blame.raise("subset: index %d is out of range: the set has %d samples",
-        least < 1 and least or most, n)
+      blame.raise("subset: argument 'index': expected 1..%d, got %d", n,
+        least < 1 and least or most)
     end
   end
   self._index = index
@@ -206,7 +210,7 @@ M.Subset.__len = function(self) return self._index:size(1) end
 function M.Subset:get(i)
   i = util.expect("get", "i", i, "integer")
   if i < 1 or i > #self then
-    blame.raise("get: sample %d is out of range: the set has %d samples", i, #self)
+    blame.raise("get: argument 'i': expected 1..%d, got %d", #self, i)
   end
   return self._set:get(self._index[i]:item())
 end
@@ -230,14 +234,17 @@ function M.random_split(set, lengths, opt)
   local n, total, fractions, sizes = #set, 0, false, {}
   for i, length in ipairs(lengths) do
     util.expect("data.random_split", "lengths", length, "number")
-    if length < 0 then blame.raise("data.random_split: a length is negative: %s", length) end
+    if length < 0 then
+      blame.raise("data.random_split: argument 'lengths': expected at least 0, got %s", length)
+    end
     fractions = fractions or length ~= math.floor(length)
     total = total + length
     sizes[i] = math.tointeger(length)
   end
   if #lengths > 0 and (fractions or (total == 1 and n ~= 1)) then
     if math.abs(total - 1) > 1e-6 then
-      blame.raise("data.random_split: the fractions add up to %g, not to 1", total)
+      blame.raise("data.random_split: argument 'lengths': expected fractions that add up to 1, "
+        .. "got %g", total)
     end
     local left = n
     for i, fraction in ipairs(lengths) do
@@ -249,7 +256,8 @@ function M.random_split(set, lengths, opt)
       sizes[k] = sizes[k] + 1
     end
   elseif total ~= n then
-    blame.raise("data.random_split: the lengths add up to %g, the set has %d samples", total, n)
+    blame.raise("data.random_split: argument 'lengths': expected %d samples in all, got %g", n,
+      total)
   end
   local order, at, parts = core.data.permutation(n, opt.seed), 1, {}
   for i, size in ipairs(sizes) do

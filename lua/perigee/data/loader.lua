@@ -20,8 +20,8 @@ function DataLoader:init(set, opt)
   local meta = getmetatable(set)
   if type(set) ~= "table" or type(meta) ~= "table" or not meta.__len
       or type(set.get or set.batch) ~= "function" then
-    blame.raise("data.DataLoader: expected a dataset (with # and get), got %s%s",
-      util.type_name(set), type(set) == "table" and meta == nil
+    blame.raise("data.DataLoader: argument 'set': expected a dataset (with # and get), got %s%s",
+      util.show(set), type(set) == "table" and meta == nil
       and "; data.TensorDataset makes one of a table of tensors" or "")
   end
   self.batch_size = util.expect("data.DataLoader", "batch_size", opt.batch_size, "integer")
@@ -70,7 +70,8 @@ end
 DataLoader.__call = function(self, _, last)
   local step = last == nil and self:batches() or self._running[last]
   if not step then
-    blame.raise("data.DataLoader: the loop's batch is not one that this loader gave")
+    blame.raise("data.DataLoader: argument 'last': expected a batch that this loader gave, got "
+      .. "another")
   end
   local batch = step()
   if batch ~= nil then self._running[batch] = step end

@@ -37,7 +37,8 @@ function MultiheadAttention:init(...)
   constructor.probability(self, "dropout")
   local e = self.embed_dim
   if e % self.num_heads ~= 0 then
-    util.fail("nn.MultiheadAttention", "embed_dim %d is not divisible by num_heads %d", e,
+    util.fail("nn.MultiheadAttention",
+      "argument 'num_heads': expected a divisor of embed_dim %d, got %d", e,
       self.num_heads)
   end
   self.kdim, self.vdim = self.kdim or e, self.vdim or e
@@ -156,8 +157,8 @@ function MultiheadAttention:forward(...)
   local heads, e, n = self.num_heads, self.embed_dim, query:size(batch)
   local l, s = query:size(3 - batch), key:size(3 - batch)
   if key:size(batch) ~= n or value:size(batch) ~= n or value:size(3 - batch) ~= s then
-    fail("query %s, key %s and value %s differ in batch or length", shape_text(query),
-      shape_text(key), shape_text(value))
+    fail("argument 'key': expected the batch of query %s and the length of value %s, got %s",
+      shape_text(query), shape_text(value), shape_text(key))
   end
   local mask, padding = args.attn_mask, args.key_padding_mask
   if mask then

@@ -44,7 +44,8 @@ local function from_dataset(self, set)
   local function field(name) return set[name] or type(fields) == "table" and fields[name] end
   local features, labels = field "features" or field "feature", field "label" or field "labels"
   if not (core.is_tensor(features) and core.is_tensor(labels)) then
-    util.fail("CenterLoss:init_from", "the data set needs tensors 'features' [n x %d] and 'label'",
+    util.fail("CenterLoss:init_from",
+      "argument 'set': expected tensors 'features' [n x %d] and 'label', got another",
       self.num_features)
   end
   return features, labels

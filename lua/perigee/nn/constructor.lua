@@ -25,12 +25,11 @@ function M.read(self, params, ...)
   end
   local list = {}
   for i, p in ipairs(params) do
-    list[i] = {p[1], p[3], optional = p[2]:find("nil", 1, true) ~= nil}
+    list[i] = {p[1], p[3], want = p[2], optional = p[2]:find("nil", 1, true) ~= nil}
   end
   local values = blame.call("", arguments.read, fn, list, table.unpack(given, 1, given.n))
   for _, p in ipairs(params) do
     local name = p[1]
-    values[name] = util.expect(fn, name, values[name], p[2])
     if not module.is_module(values[name]) then self[name] = values[name] end
   end
   rawset(self, "_given", {values, n = 1})

@@ -93,8 +93,8 @@ return setmetatable({}, {
     if type(key) == "string" and key:sub(1, 2) == "__" then return nil end
     if not names()[key] then
       local near = util.suggest(key, util.sorted_keys(names()))
-      error(("nn.functional: there is no function %s%s"):format(util.show(key),
-        near and (", did you mean '%s'?"):format(near) or ""), 2)
+      error(("nn.functional: argument 'name': expected the name of a function, got %s%s"):format(
+        util.show(key), near and (", did you mean '%s'?"):format(near) or ""), 2)
     end
     local fn = own[key] or core.ops[key]
     rawset(self, key, fn)

@@ -90,7 +90,8 @@ end
 local function merge_shapes(one, two)
   local shape = {}
   if #one ~= #two then
-    blame.raise("the number of dims depends on the batch size: %d and %d", #one, #two)
+    blame.raise("a layer's result: expected as many dims for every batch size, got %d and %d", #one,
+      #two)
   end
   for i = 1, #one do shape[i] = one[i] == two[i] and one[i] or -1 end
   return shape
@@ -135,15 +136,15 @@ function M.Input(shape, opt)
   for i = 1, #shape do
     local size = math.tointeger(shape[i])
     if not size or (size < 1 and size ~= -1) then
-      util.fail("nn.Input", "size %d: expected a positive integer, or -1 for any size, got %s", i,
-        util.show(shape[i]))
+      util.fail("nn.Input", "argument 'shape': expected positive integers, or -1 for any size, "
+        .. "got %s as size %d", util.show(shape[i]), i)
     end
     for k = 1, 2 do sizes[k][i + 1] = size == -1 and FREE[k] or size end
   end
   for key in pairs(shape) do
     if math.type(key) ~= "integer" then
-      util.fail("nn.Input", "the shape is a list of sizes, got the key %s; options come in a "
-        .. "second table", util.show(key))
+      util.fail("nn.Input", "argument 'shape': expected a list of sizes, got the key %s; options "
+        .. "come in a second table", util.show(key))
     end
   end
   local node = new_node {
@@ -186,7 +187,8 @@ local function symbolize(node, results, twin)
     end
   end
   if #node.outputs == 0 then
-    blame.raise("%s returned no tensor, so it cannot be part of a graph", node.label)
+    blame.raise("%s: expected results that are tensors, to be part of a graph, got none",
+      node.label)
   end
 end
 
@@ -247,7 +249,8 @@ end
 -- @param name an op of core.ops, or "getitem" for x[key]
 function M.op(name, ...)
   if name:sub(-1) == "_" then
-    blame.raise("%s works in place, which a symbolic tensor cannot; use %s", name, name:sub(1, -2))
+    blame.raise("%s: argument 'input': expected a tensor that may change in place, got a symbolic "
+      .. "one; use %s", name, name:sub(1, -2))
   end
   local inputs, places = {n = 0}, {}
   local template = map(table.pack(...), function(leaf)
@@ -291,7 +294,7 @@ local methods = {
     local at = math.tointeger(dim)
     if at and at < 0 then at = n + 1 + at end
     if not at or at < 1 or at > n then
-      blame.raise("size: dim %s is out of range for %d dims", util.show(dim), n)
+      blame.raise("size: argument 'dim': expected 1..%d or -%d..-1, got %s", n, n, util.show(dim))
     end
     return self._shape[at]
   end,
@@ -323,8 +326,8 @@ function Symbol.__index(self, key)
     if key:sub(1, 1) == "_" then return nil end
     local names = util.sorted_keys(core.Tensor)
     local near = util.suggest(key, names)
-    blame.raise("a symbolic tensor has no field or method '%s'%s", key,
-      near and (", did you mean '%s'?"):format(near) or "")
+    blame.raise("indexing: argument 'key': expected a field or method of symbolic tensors, got "
+      .. "'%s'%s", key, near and (", did you mean '%s'?"):format(near) or "")
   end
   if core.ops[key] then
     return function(...) return M.op(key, ...) end
@@ -337,7 +340,8 @@ function Symbol.__index(self, key)
 end
 
 function Symbol.__newindex(_, key)
-  blame.raise("a symbolic tensor cannot be assigned to (%s)", util.show(key))
+  blame.raise("assignment: argument 'self': expected a tensor with values, got a symbolic one (at "
+    .. "%s)", util.show(key))
 end
 
 return M

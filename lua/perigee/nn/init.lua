@@ -80,8 +80,8 @@ return setmetatable(M, {
       local words = M.class_names()
       for name in pairs(LAZY) do words[#words + 1] = name end
       local near = util.suggest(key, words)
-      error(("nn: there is no layer or function %s%s"):format(util.show(key),
-        near and (", did you mean '%s'?"):format(near) or ""), 2)
+      error(("nn: argument 'name': expected the name of a layer or function, got %s%s"):format(
+        util.show(key), near and (", did you mean '%s'?"):format(near) or ""), 2)
     end
     rawset(self, key, value)
     return value

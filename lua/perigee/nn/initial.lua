@@ -59,8 +59,8 @@ return setmetatable(M, {
     local fn = names()[key]
     if not fn then
       local near = util.suggest(key, util.sorted_keys(names()))
-      error(("nn.init: there is no function %s%s"):format(util.show(key),
-        near and (", did you mean '%s'?"):format(near) or ""), 2)
+      error(("nn.init: argument 'name': expected the name of a function, got %s%s"):format(
+        util.show(key), near and (", did you mean '%s'?"):format(near) or ""), 2)
     end
     rawset(self, key, fn)
     return fn

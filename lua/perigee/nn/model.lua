@@ -32,18 +32,20 @@ local function as_list(what, given)
   local list, labels = {}, {}
   if graph.is_symbolic(given) then given = {given} end
   if type(given) ~= "table" or getmetatable(given) ~= nil then
-    blame.raise("nn.Model: %s: expected a symbolic tensor or a list of them, got %s", what,
-      util.type_name(given))
+    blame.raise("nn.Model: argument '%s': expected a symbolic tensor or a list of them, got %s",
+      what, util.type_name(given))
   end
   for _, key in ipairs(util.sorted_keys(given)) do
     if not graph.is_symbolic(given[key]) then
-      blame.raise("nn.Model: %s: %s is no symbolic tensor but %s; nn.Input makes one", what,
-        util.show(key), util.type_name(given[key]))
+      blame.raise("nn.Model: argument '%s': expected symbolic tensors, as nn.Input makes them, "
+        .. "got %s at %s", what, util.type_name(given[key]), util.show(key))
     end
     list[#list + 1] = given[key]
     labels[#list] = type(key) == "string" and key or nil
   end
-  if #list == 0 then blame.raise("nn.Model: there must be at least one of the %s", what) end
+  if #list == 0 then
+    blame.raise("nn.Model: argument '%s': expected at least one symbolic tensor, got none", what)
+  end
   return list, labels
 end
 
@@ -86,7 +88,8 @@ local function name_nodes(g)
   local owner = {}
   local function take(name, thing)
     if owner[name] and owner[name] ~= thing then
-      blame.raise("nn.Model: two parts of the graph are named '%s'; names must be unique", name)
+      blame.raise("nn.Model: argument 'name': expected names that are unique, got '%s' for two "
+        .. "parts of the graph", name)
     end
     owner[name] = thing
     return name
@@ -104,7 +107,8 @@ local function name_nodes(g)
     if node.kind == "module" then name = node.module.name end
     if name ~= nil then
       if type(name) ~= "string" or name == "" or name:find(".", 1, true) then
-        blame.raise("nn.Model: a name is a non-empty string without '.', got %s", util.show(name))
+        blame.raise("nn.Model: argument 'name': expected a non-empty string without '.', got %s",
+          util.show(name))
       end
       take(name, node.module or node)
     end
@@ -146,22 +150,26 @@ local function check_inputs(g, reached)
   for i, symbol in ipairs(g.inputs) do
     local node = symbol._node
     if node.kind ~= "input" then
-      blame.raise("nn.Model: input %d is not made by nn.Input but by %s", i, node.label)
+      blame.raise("nn.Model: argument 'inputs': expected what nn.Input made, got a result of %s as "
+        .. "input %d", node.label, i)
     elseif listed[node] then
-      blame.raise("nn.Model: input '%s' is listed twice", node.name or "input")
+      blame.raise("nn.Model: argument 'inputs': expected each input once, got '%s' twice",
+        node.name or "input")
     elseif not reached[node] then
-      blame.raise("nn.Model: input '%s' is unused: no output depends on it", node.name or "input")
+      blame.raise("nn.Model: argument 'inputs': expected inputs that the outputs depend on, got "
+        .. "'%s', which is unused", node.name or "input")
     end
     listed[node] = true
     if node.name and by_name[node.name] then
-      blame.raise("nn.Model: two inputs are named '%s'; names must be unique", node.name)
+      blame.raise("nn.Model: argument 'inputs': expected names that are unique, got '%s' twice",
+        node.name)
     end
     if node.name then by_name[node.name] = true end
   end
   for node in pairs(reached) do
     if node.kind == "input" and not listed[node] then
-      blame.raise("nn.Model: the outputs depend on input '%s', which is not among the inputs",
-        node.name or "input")
+      blame.raise("nn.Model: argument 'inputs': expected all inputs that the outputs depend on, "
+        .. "got them without '%s'", node.name or "input")
     end
   end
 end
@@ -186,9 +194,12 @@ function Model:init(inputs, outputs, opt)
   local seen = {}
   for i, symbol in ipairs(g.outputs) do
     local name = labels[i] or g.name_of[symbol]
-    if seen[name] then blame.raise("nn.Model: output '%s' is listed twice", name) end
+    if seen[name] then
+      blame.raise("nn.Model: argument 'outputs': expected each output once, got '%s' twice", name)
+    end
     if labels[i] and g.symbols[name] and g.symbols[name] ~= symbol then
-      blame.raise("nn.Model: output name '%s' is the name of another part of the graph", name)
+      blame.raise("nn.Model: argument 'outputs': expected names that are unique, got '%s', the "
+        .. "name of another part of the graph", name)
     end
     seen[name] = true
     g.output_names[i] = name
@@ -227,8 +238,8 @@ function Model:_plan(names)
   for i, name in ipairs(names) do
     wanted[i] = g.symbols[name]
     if not wanted[i] then
-      blame.raise("the model has no output or layer '%s'%s; outputs are %s", tostring(name),
-        near(name, util.sorted_keys(g.symbols)), table.concat(g.output_names, ", "))
+      blame.raise("Model: argument 'outputs': expected names of outputs (%s) or layers, got '%s'%s",
+        table.concat(g.output_names, ", "), tostring(name), near(name, util.sorted_keys(g.symbols)))
     end
   end
   local reached = reach(wanted)
@@ -276,7 +287,7 @@ end
 local function check_value(input, value)
   local name, shape = input.name, input.shape
   if not core.is_tensor(value) then
-    blame.raise("input '%s': expected a tensor %s, got %s", name, graph.shape_text(shape),
+    blame.raise("Model: argument '%s': expected a tensor %s, got %s", name, graph.shape_text(shape),
       util.type_name(value))
   end
   local fits = value:dim() == #shape
@@ -284,7 +295,7 @@ local function check_value(input, value)
     fits = fits and (shape[i] == -1 or value:size(i) == shape[i])
   end
   if not fits then
-    blame.raise("input '%s': expected %s, got %s", name, graph.shape_text(shape),
+    blame.raise("Model: argument '%s': expected %s, got %s", name, graph.shape_text(shape),
       graph.shape_text(value.shape))
   end
 end
@@ -307,7 +318,7 @@ function Model:compute(names, feed)
   for _, input in ipairs(plan.inputs) do
     local value = feed[input.name]
     if value == nil then
-      blame.raise("input '%s' is missing%s", input.name,
+      blame.raise("Model: argument '%s': expected a tensor, got nothing%s", input.name,
         input.training_only and " (it is marked training_only, but the outputs asked for need it)"
         or "")
     end
@@ -341,15 +352,15 @@ function Model:_feed(first, ...)
       local known = false
       for _, name in ipairs(names) do known = known or name == key end
       if not known then
-        blame.raise("the model has no input %s%s; inputs are %s", util.show(key),
-          near(key, names), table.concat(names, ", "))
+        blame.raise("Model: argument 'inputs': expected names of inputs (%s), got %s%s",
+          table.concat(names, ", "), util.show(key), near(key, names))
       end
     end
     return first
   end
   local feed, n = {}, 1 + select("#", ...)
   if n > #names then
-    blame.raise("the model has %d inputs (%s), got %d arguments", #names,
+    blame.raise("Model: argument 'inputs': expected at most %d tensors (%s), got %d", #names,
       table.concat(names, ", "), n)
   end
   feed[names[1]] = first
@@ -390,8 +401,8 @@ function Model:get(name)
       names[#names + 1] = child_name
     end
     if not children[word] then
-      blame.raise("Model:get: there is no layer '%s'%s; layers are %s", path .. word,
-        near(word, names), table.concat(names, ", "))
+      blame.raise("Model:get: argument 'name': expected a layer (%s), got '%s'%s",
+        table.concat(names, ", "), path .. word, near(word, names))
     end
     at, path = children[word], path .. word .. "."
   end

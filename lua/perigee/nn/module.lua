@@ -154,11 +154,12 @@ end
 -- @return the module itself
 function Module:add_module(name, child)
   if not is_module(child) then
-    util.fail("add_module", "'%s': expected a module, got %s", tostring(name),
-      util.type_name(child))
+    util.fail("add_module", "argument 'child': expected a module, got %s as '%s'",
+      util.type_name(child), tostring(name))
   end
   if rawequal(child, self) then
-    util.fail("add_module", "'%s': a module cannot be part of itself", tostring(name))
+    util.fail("add_module", "argument 'child': expected another module, got the module itself as "
+      .. "'%s'", tostring(name))
   end
   register(self, "add_module", "_modules", name, child)
   return self
@@ -285,7 +286,7 @@ function Module:__call(x, ...)
 end
 
 function Module:forward()
-  error(self.class_name .. " has no forward", 2)
+  error(self.class_name .. ": expected a class with a method forward, got none", 2)
 end
 
 local function add_hook(self, list, fn, what)
@@ -330,7 +331,9 @@ local function walk(root, once, prefix)
   while #todo > 0 do
     local path, module, depth = table.unpack(table.remove(todo))
     if not (once and seen[module]) then
-      if depth > DEPTH then blame.raise("%s contains itself", root.class_name) end
+      if depth > DEPTH then
+        blame.raise("%s: expected a module that is no part of itself, got one", root.class_name)
+      end
       seen[module] = true
       list[#list + 1] = {path, module}
       local children, order = rawget(module, "_modules"), rawget(module, "_order")
@@ -598,7 +601,8 @@ function Module:load_state_dict(dict, opt)
     if opt.strict then
       text = list_text("missing", missing) .. list_text("unexpected", unexpected) .. text
     end
-    error("load_state_dict: the state does not fit " .. self.class_name .. text, 2)
+    error("load_state_dict: argument 'state': expected what fits " .. self.class_name .. ", got"
+      .. text, 2)
   end
   local _ <close> = core.no_grad()
   for _, job in ipairs(jobs) do

@@ -19,7 +19,9 @@ M.Op = Op
 -- forward gets
 function Op:init(name, template)
   local fn = name == "getitem" and index or core.ops[name]
-  if not fn then blame.raise("there is no op '%s'", tostring(name)) end
+  if not fn then
+    blame.raise("op: argument 'name': expected the name of an op, got '%s'", tostring(name))
+  end
   rawset(self, "op", name)
   rawset(self, "template", template)
   local straight = true

@@ -47,11 +47,13 @@ local function check(fn, self, name, dim)
   end
   util.expect(fn, "name", name, "string")
   if (computed[self] or {})[name] then
-    util.fail(fn, "%s.%s is computed from others already", self.class_name, name)
+    util.fail(fn, "argument 'name': expected a parameter of %s that is not computed from others, "
+      .. "got '%s'", self.class_name, name)
   end
   local p = self[name]
   if not module.is_parameter(p) then
-    util.fail(fn, "argument 'name': %s has no parameter %s", self.class_name, util.show(name))
+    util.fail(fn, "argument 'name': expected a parameter of %s, got %s", self.class_name,
+      util.show(name))
   end
   local n = p:dim()
   if dim == nil then return p end
@@ -228,7 +230,8 @@ local function uninstall(fn, self, name, kind)
   end
   local entry = (computed[self] or {})[name]
   if not entry or kind and entry.kind ~= kind then
-    util.fail(fn, "%s.%s has no %s", self.class_name, name, kind or "parametrization")
+    util.fail(fn, "argument 'name': expected a parameter of %s with %s, got %s", self.class_name,
+      kind or "a parametrization", util.show(name))
   end
   local value
   do

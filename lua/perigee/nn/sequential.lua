@@ -15,8 +15,8 @@ function Sequential:init(first, ...)
     list = first
     for key in pairs(first) do
       if math.type(key) ~= "integer" and key ~= "name" then
-        util.fail("nn.Sequential", "unknown option %s; children are listed by position",
-          util.show(key))
+        util.fail("nn.Sequential", "unknown option %s; options are name, and children stand by "
+          .. "position", util.show(key))
       end
     end
     if first.name then self.name = first.name end
@@ -28,12 +28,13 @@ end
 --- Adds a module at the end. @return the Sequential
 function Sequential:append(child)
   if not module.is_module(child) then
-    util.fail("nn.Sequential", "child %d: expected a module, got %s", #self + 1,
-      util.type_name(child))
+    util.fail("nn.Sequential", "argument 'child': expected a module, got %s as child %d",
+      util.show(child), #self + 1)
   end
   local name = child.name or tostring(#self + 1)
   if self._modules[name] then
-    util.fail("nn.Sequential", "two children are named '%s'", name)
+    util.fail("nn.Sequential", "argument 'name': expected names of children that differ, got '%s' "
+      .. "twice", name)
   end
   return self:add_module(name, child)
 end

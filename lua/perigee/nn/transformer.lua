@@ -42,7 +42,7 @@ local function build_layer(self, attentions)
     util.choice(what, "activation", self.activation, {"relu", "gelu"})
   end
   if d % self.nhead ~= 0 then
-    util.fail(what, "d_model %d is not divisible by nhead %d", d, self.nhead)
+    util.fail(what, "argument 'nhead': expected a divisor of d_model %d, got %d", d, self.nhead)
   end
   rawset(self, "_activate", ops[self.activation] or self.activation)
   for _, name in ipairs(attentions) do

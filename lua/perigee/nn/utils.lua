@@ -71,7 +71,8 @@ function M.vector_to_parameters(vector, params)
   params = list_of("vector_to_parameters", params)
   for _, p in ipairs(params) do total = total + p:numel() end
   if total ~= vector:numel() then
-    util.fail("vector_to_parameters", "the parameters have %d elements, the vector %d", total,
+    util.fail("vector_to_parameters",
+      "argument 'vector': expected %d elements as the parameters have, got %d", total,
       vector:numel())
   end
   local _ <close> = core.no_grad()

@@ -15,7 +15,7 @@ end
 --- Reads arguments: values by position, then one table for the rest by name.
 -- @param fn name for messages
 -- @param params a list of {name, default}; without a default the argument is required, unless
--- optional = true
+-- optional = true; want: what it must be, as util.expect takes it; least: the smallest number
 -- @return a table by name
 function M.read(fn, params, ...)
   local given = table.pack(...)
@@ -34,13 +34,20 @@ function M.read(fn, params, ...)
     if i > given.n then value = nil end
     if options[name] ~= nil then
       if value ~= nil then
-        blame.raise("%s: argument '%s' is given by position and by name", fn, name)
+        blame.raise("%s: argument '%s': expected it once, got it by position and by name", fn,
+          name)
       end
       value = options[name]
     end
     if value == nil then value = p[2] end
     if value == nil and not p.optional then
-      blame.raise("%s: argument '%s' is missing", fn, name)
+      blame.raise("%s: argument '%s': expected %s, got nothing", fn, name,
+        p.want and util.kind_text(p.want) or "a value")
+    end
+    if p.want and value ~= nil then value = util.expect(fn, name, value, p.want) end
+    if p.least and type(value) == "number" and (value < p.least or value ~= value) then
+      blame.raise("%s: argument '%s': expected at least %g, got %s", fn, name, p.least,
+        util.show(value))
     end
     values[name] = value
   end

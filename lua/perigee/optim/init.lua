@@ -148,7 +148,8 @@ local function groups_of(class, params)
   if core.is_tensor(params) then params = {params} end
   util.expect("optim." .. class.__name, "params", params, "table")
   if #params == 0 then
-    blame.raise("optim.%s: the list of parameters is empty", class.__name)
+    blame.raise("optim.%s: argument 'params': expected at least one parameter, got none",
+      class.__name)
   end
   if is_group(params[1]) then return params end
   return {{params = params}}
@@ -184,8 +185,8 @@ function Optimizer:is_bound() return self._handle ~= nil end
 
 local function check_bound(self, what)
   if not self._handle then
-    blame.raise("optim.%s: %s: no parameters yet; give them first or call bind(params)",
-      getmetatable(self).__name, what)
+    blame.raise("optim.%s:%s: expected an optimizer with parameters, got none yet; give them first "
+      .. "or call bind(params)", getmetatable(self).__name, what)
   end
 end
 
@@ -216,7 +217,8 @@ end
 function Optimizer:bind(params)
   local class = getmetatable(self)
   if self._handle then
-    blame.raise("optim.%s: bind: it has parameters already", class.__name)
+    blame.raise("optim.%s:bind: expected an optimizer without parameters, got one that has them",
+      class.__name)
   end
   local groups = groups_of(class, params)
   local handle = core.optim_new(class.__name)
@@ -224,8 +226,8 @@ function Optimizer:bind(params)
   local ok, message = pcall(function()
     for _, group in ipairs(groups) do
       if not is_group(group) then
-        blame.raise("optim.%s: expected groups {params = ..}, got %s among them", class.__name,
-          util.type_name(group))
+        blame.raise("optim.%s: argument 'params': expected groups {params = ..}, got %s among them",
+          class.__name, util.type_name(group))
       end
       add_group(self, group)
     end
@@ -241,7 +243,7 @@ end
 function Optimizer:add_param_group(group)
   check_bound(self, "add_param_group")
   if not is_group(group) then
-    blame.raise("optim.%s: add_param_group: expected {params = .., ..}, got %s",
+    blame.raise("optim.%s:add_param_group: argument 'group': expected {params = .., ..}, got %s",
       getmetatable(self).__name, util.type_name(group))
   end
   add_group(self, group)
@@ -299,15 +301,17 @@ function Optimizer:load_state_dict(dict)
   local groups = util.expect(label, "param_groups", dict.param_groups, "table")
   local state = util.expect(label, "state", dict.state or {}, "table")
   if #groups ~= #self.param_groups then
-    blame.raise("%s: load_state_dict: expected %d groups, got %d", label, #self.param_groups,
-      #groups)
+    blame.raise("%s:load_state_dict: argument 'param_groups': expected %d groups, got %d", label,
+      #self.param_groups, #groups)
   end
   local flat, params = {}, {}
   for k, group in ipairs(self.param_groups) do
     local given = groups[k]
+    util.expect(label .. ":load_state_dict", "param_groups", given, "table")
+    util.expect(label .. ":load_state_dict", "params", given.params, "table")
     if #given.params ~= #group.params then
-      blame.raise("%s: load_state_dict: group %d: expected %d parameters, got %d", label, k,
-        #group.params, #given.params)
+      blame.raise("%s:load_state_dict: argument 'param_groups': expected %d parameters in group "
+        .. "%d, got %d", label, #group.params, k, #given.params)
     end
     local options = {}
     for _, option in ipairs(class._options) do options[option[1]] = given[option[1]] end
@@ -321,8 +325,9 @@ function Optimizer:load_state_dict(dict)
       local t = param.state and param.state[name]
       if t ~= nil and (not core.is_tensor(t)
           or table.concat(t.shape, "x") ~= table.concat(param.tensor.shape, "x")) then
-        blame.raise("%s: load_state_dict: state '%s' of parameter %d does not have its shape [%s]",
-          label, name, i, table.concat(param.tensor.shape, " x "))
+        blame.raise("%s:load_state_dict: argument 'state': expected '%s' of parameter %d to be "
+          .. "[%s], got %s", label, name, i, table.concat(param.tensor.shape, " x "),
+          core.is_tensor(t) and "[" .. table.concat(t.shape, " x ") .. "]" or util.type_name(t))
       end
     end
   end
@@ -375,7 +380,7 @@ return setmetatable(M, {
     local names = util.sorted_keys(self)
     for name in pairs(ROOMS) do names[#names + 1] = name end
     local near = util.suggest(key, names)
-    error(("optim: there is no optimizer %s%s"):format(util.show(key),
-      near and (", did you mean '%s'?"):format(near) or ""), 2)
+    error(("optim: argument 'name': expected the name of an optimizer, got %s%s"):format(
+      util.show(key), near and (", did you mean '%s'?"):format(near) or ""), 2)
   end,
 })

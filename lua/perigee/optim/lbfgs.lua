@@ -65,18 +65,23 @@ function LBFGS:is_bound() return #self.param_groups[1].params > 0 end
 
 --- Gives the optimizer its parameters: a list of them, or one group {params = .., lr = ..}.
 function LBFGS:bind(params)
-  if self:is_bound() then blame.raise("optim.LBFGS: bind: it has parameters already") end
+  if self:is_bound() then
+    blame.raise("optim.LBFGS:bind: expected an optimizer without parameters, got one that has them")
+  end
   if core.is_tensor(params) then params = {params} end
   util.expect("optim.LBFGS", "params", params, "table")
   local group = {}
   if type(params[1]) == "table" and not core.is_tensor(params[1]) then
     if #params > 1 then
-      blame.raise("optim.LBFGS: expected one group of parameters, got %d", #params)
+      blame.raise("optim.LBFGS: argument 'params': expected one group of parameters, got %d",
+        #params)
     end
     group = params[1]
     params = util.expect("optim.LBFGS", "params", group.params, "table")
   end
-  if #params == 0 then blame.raise("optim.LBFGS: the list of parameters is empty") end
+  if #params == 0 then
+    blame.raise("optim.LBFGS: argument 'params': expected at least one parameter, got none")
+  end
   local options = {}
   for name, value in pairs(group) do
     if name ~= "params" then options[name] = value end
@@ -88,14 +93,16 @@ function LBFGS:bind(params)
   local list = {}
   for i, p in ipairs(params) do
     if not core.is_tensor(p) then
-      blame.raise("optim.LBFGS: parameter %d: expected a tensor, got %s", i, util.type_name(p))
+      blame.raise("optim.LBFGS: argument 'params': expected tensors, got %s as parameter %d",
+        util.type_name(p), i)
     end
     if not (p.is_leaf and p.requires_grad) then
-      blame.raise("optim.LBFGS: parameter %d: expected a leaf that requires a gradient", i)
+      blame.raise("optim.LBFGS: argument 'params': expected leaves that require grad, got another "
+        .. "tensor as parameter %d", i)
     end
     if p.dtype ~= params[1].dtype then
-      blame.raise("optim.LBFGS: parameter %d: expected %s as the first one, got %s", i,
-        params[1].dtype, p.dtype)
+      blame.raise("optim.LBFGS: argument 'params': expected %s as the first one, got %s as "
+        .. "parameter %d", params[1].dtype, p.dtype, i)
     end
     list[i] = p
   end
@@ -106,12 +113,13 @@ function LBFGS:bind(params)
 end
 
 function LBFGS.add_param_group()
-  blame.raise("optim.LBFGS: add_param_group: it has one group of parameters only")
+  blame.raise("optim.LBFGS:add_param_group: expected one group of parameters only, got another")
 end
 
 local function check_bound(self, what)
   if not self:is_bound() then
-    blame.raise("optim.LBFGS: %s: no parameters yet; give them first or call bind(params)", what)
+    blame.raise("optim.LBFGS:%s: expected an optimizer with parameters, got none yet; give them "
+      .. "first or call bind(params)", what)
   end
 end
 
@@ -269,8 +277,8 @@ end
 function LBFGS:step(closure)
   check_bound(self, "step")
   if type(closure) ~= "function" then
-    blame.raise("optim.LBFGS: step: argument 'closure': expected a function, got %s",
-      util.type_name(closure))
+    blame.raise("optim.LBFGS:step: argument 'closure': expected a function, got %s",
+      closure == nil and "nothing" or util.show(closure))
   end
   local group, state = self.param_groups[1], self._state
   local params = group.params
@@ -285,7 +293,7 @@ function LBFGS:step(closure)
     state.func_evals = state.func_evals + 1
     local loss = core.is_tensor(result) and result:detach():item() or result
     if type(loss) ~= "number" then
-      blame.raise("optim.LBFGS: step: argument 'closure': expected it to return the loss, got %s",
+      blame.raise("optim.LBFGS:step: argument 'closure': expected it to return the loss, got %s",
         util.type_name(result))
     end
     return loss, gather(params), result

@@ -32,8 +32,8 @@ local function start(self, optimizer, last_epoch)
     if last_epoch == -1 and rawget(group, "initial_lr") == nil then
       rawset(group, "initial_lr", group.lr)
     elseif rawget(group, "initial_lr") == nil then
-      blame.raise("lr_scheduler.%s: last_epoch %d: group %d has no initial_lr to resume from",
-        getmetatable(self).__name, last_epoch, i)
+      blame.raise("lr_scheduler.%s: argument 'last_epoch': expected -1 where group %d has no "
+        .. "initial_lr to resume from, got %d", getmetatable(self).__name, i, last_epoch)
     end
     self.base_lrs[i] = rawget(group, "initial_lr")
   end
@@ -124,18 +124,13 @@ local function define(name, params)
   return class
 end
 
-local LAST = {"last_epoch", -1}
+local LAST = {"last_epoch", -1, want = "integer"}
 
 -- Rates times a factor ---------------------------------------------------------------------------
 
 --- Times gamma every step_size steps.
-local StepLR = define("StepLR", {{"step_size"}, {"gamma", 0.1}, LAST})
-function StepLR:prepare()
-  self.step_size = util.expect("StepLR", "step_size", self.step_size, "integer")
-  if self.step_size < 1 then
-    blame.raise("StepLR: argument 'step_size': expected 1 or more, got %d", self.step_size)
-  end
-end
+local StepLR = define("StepLR", {{"step_size", want = "integer", least = 1},
+  {"gamma", 0.1, want = "number"}, LAST})
 function StepLR:get_lr()
   if self.last_epoch == 0 or self.last_epoch % self.step_size ~= 0 then return map(self, keep) end
   return map(self, function(lr) return lr * self.gamma end)
@@ -147,9 +142,12 @@ function StepLR:closed_form()
 end
 
 --- Times gamma at each milestone.
-local MultiStepLR = define("MultiStepLR", {{"milestones"}, {"gamma", 0.1}, LAST})
+local MultiStepLR = define("MultiStepLR", {{"milestones", want = "table"},
+  {"gamma", 0.1, want = "number"}, LAST})
 function MultiStepLR:prepare()
-  util.expect("MultiStepLR", "milestones", self.milestones, "table")
+  for _, at in ipairs(self.milestones) do
+    util.expect("lr_scheduler.MultiStepLR", "milestones", at, "number")
+  end
   self.milestones = table.move(self.milestones, 1, #self.milestones, 1, {})
   table.sort(self.milestones)
 end
@@ -165,7 +163,8 @@ function MultiStepLR:closed_form()
 end
 
 --- Times factor until step total_iters.
-local ConstantLR = define("ConstantLR", {{"factor", 1 / 3}, {"total_iters", 5}, LAST})
+local ConstantLR = define("ConstantLR", {{"factor", 1 / 3, want = "number"},
+  {"total_iters", 5, want = "number"}, LAST})
 function ConstantLR:get_lr()
   if self.last_epoch == 0 then return map(self, function(lr) return lr * self.factor end) end
   if self.last_epoch ~= self.total_iters then return map(self, keep) end
@@ -177,8 +176,8 @@ function ConstantLR:closed_form()
 end
 
 --- A factor that goes from start_factor to end_factor in total_iters steps.
-local LinearLR = define("LinearLR", {{"start_factor", 1 / 3}, {"end_factor", 1},
-  {"total_iters", 5}, LAST})
+local LinearLR = define("LinearLR", {{"start_factor", 1 / 3, want = "number"},
+  {"end_factor", 1, want = "number"}, {"total_iters", 5, want = "number"}, LAST})
 function LinearLR:get_lr()
   local from, span, n, t = self.start_factor, self.end_factor - self.start_factor,
     self.total_iters, self.last_epoch
@@ -195,7 +194,7 @@ function LinearLR:closed_form()
 end
 
 --- Times gamma every step.
-local ExponentialLR = define("ExponentialLR", {{"gamma"}, LAST})
+local ExponentialLR = define("ExponentialLR", {{"gamma", want = "number"}, LAST})
 function ExponentialLR:get_lr()
   if self.last_epoch == 0 then return map(self, keep) end
   return map(self, function(lr) return lr * self.gamma end)
@@ -205,7 +204,8 @@ function ExponentialLR:closed_form()
 end
 
 --- base (1 - t / total_iters)^power.
-local PolynomialLR = define("PolynomialLR", {{"total_iters", 5}, {"power", 1}, LAST})
+local PolynomialLR = define("PolynomialLR", {{"total_iters", 5, want = "number"},
+  {"power", 1, want = "number"}, LAST})
 function PolynomialLR:get_lr()
   local t, n = self.last_epoch, self.total_iters
   if t == 0 or t > n then return map(self, keep) end
@@ -218,7 +218,8 @@ function PolynomialLR:closed_form()
 end
 
 --- eta_min + (base - eta_min) (1 + cos(pi t / T_max)) / 2.
-local CosineAnnealingLR = define("CosineAnnealingLR", {{"T_max"}, {"eta_min", 0}, LAST})
+local CosineAnnealingLR = define("CosineAnnealingLR", {{"T_max", want = "number"},
+  {"eta_min", 0, want = "number"}, LAST})
 function CosineAnnealingLR:get_lr()
   local t, n, low = self.last_epoch, self.T_max, self.eta_min
   if t == 0 then return map(self, keep) end
@@ -238,7 +239,7 @@ function CosineAnnealingLR:closed_form()
 end
 
 --- base fn(t); fn is a function, or a list of one for each group.
-local LambdaLR = define("LambdaLR", {{"lr_lambda"}, LAST})
+local LambdaLR = define("LambdaLR", {{"lr_lambda", want = "function|table"}, LAST})
 local function prepare_lambda(self, optimizer)
   local name = getmetatable(self).__name
   local given = self.lr_lambda
@@ -256,7 +257,8 @@ function LambdaLR:get_lr()
 end
 
 --- The rate before times fn(t).
-local MultiplicativeLR = define("MultiplicativeLR", {{"lr_lambda"}, LAST})
+local MultiplicativeLR = define("MultiplicativeLR",
+  {{"lr_lambda", want = "function|table"}, LAST})
 MultiplicativeLR.prepare = prepare_lambda
 function MultiplicativeLR:get_lr()
   if self.last_epoch == 0 then return map(self, keep) end
@@ -266,16 +268,10 @@ end
 -- Cycles ----------------------------------------------------------------------------------------
 
 --- A cosine that starts again after T_0 steps, then T_0 T_mult, ..; step(epoch) takes fractions.
-local WarmRestarts = define("CosineAnnealingWarmRestarts", {{"T_0"}, {"T_mult", 1},
-  {"eta_min", 0}, LAST})
+local WarmRestarts = define("CosineAnnealingWarmRestarts", {
+  {"T_0", want = "integer", least = 1}, {"T_mult", 1, want = "integer", least = 1},
+  {"eta_min", 0, want = "number"}, LAST})
 function WarmRestarts:prepare()
-  for _, key in ipairs {"T_0", "T_mult"} do
-    self[key] = util.expect("CosineAnnealingWarmRestarts", key, self[key], "integer")
-    if self[key] < 1 then
-      blame.raise("CosineAnnealingWarmRestarts: argument '%s': expected 1 or more, got %d", key,
-        self[key])
-    end
-  end
   self.T_i = self.T_0
   self.T_cur = self.last_epoch
 end
@@ -296,7 +292,8 @@ function WarmRestarts:step(epoch)
       self.T_i = self.T_i * self.T_mult
     end
   elseif util.expect("step", "epoch", epoch, "number") < 0 then
-    blame.raise("CosineAnnealingWarmRestarts: step: expected an epoch >= 0, got %g", epoch)
+    blame.raise("CosineAnnealingWarmRestarts:step: argument 'epoch': expected at least 0, got %g",
+      epoch)
   elseif epoch < self.T_0 then
     self.T_i, self.T_cur = self.T_0, epoch
   elseif self.T_mult == 1 then
@@ -338,8 +335,8 @@ end
 local function check_momentum(name, optimizer)
   local group = optimizer.param_groups[1]
   if group.betas == nil and group.momentum == nil then
-    blame.raise("%s: cycle_momentum: optim.%s has no momentum; give {cycle_momentum = false}", name,
-      util.type_name(optimizer))
+    blame.raise("%s: argument 'cycle_momentum': expected false for optim.%s, which has no "
+      .. "momentum, got true", name, util.type_name(optimizer))
   end
 end
 
@@ -348,16 +345,20 @@ local function anneal_linear(from, to, part) return (to - from) * part + from en
 
 --- One cycle (Smith and Topin 2017): up to max_lr in pct_start of total_steps, then down to
 -- max_lr / div_factor / final_div_factor; momentum the other way.
-local OneCycleLR = define("OneCycleLR", {{"max_lr"}, {"total_steps", optional = true},
-  {"epochs", optional = true}, {"steps_per_epoch", optional = true}, {"pct_start", 0.3},
-  {"anneal_strategy", "cos"}, {"cycle_momentum", true}, {"base_momentum", 0.85},
-  {"max_momentum", 0.95}, {"div_factor", 25}, {"final_div_factor", 1e4}, {"three_phase", false},
-  LAST})
+local OneCycleLR = define("OneCycleLR", {{"max_lr", want = "number|table"},
+  {"total_steps", optional = true, want = "integer", least = 1},
+  {"epochs", optional = true, want = "integer", least = 1},
+  {"steps_per_epoch", optional = true, want = "integer", least = 1},
+  {"pct_start", 0.3, want = "number"}, {"anneal_strategy", "cos"},
+  {"cycle_momentum", true, want = "boolean"}, {"base_momentum", 0.85, want = "number"},
+  {"max_momentum", 0.95, want = "number"}, {"div_factor", 25, want = "number"},
+  {"final_div_factor", 1e4, want = "number"}, {"three_phase", false, want = "boolean"}, LAST})
 function OneCycleLR:prepare(optimizer)
   util.choice("OneCycleLR", "anneal_strategy", self.anneal_strategy, {"cos", "linear"})
   if self.total_steps == nil then
     if not (self.epochs and self.steps_per_epoch) then
-      blame.raise("OneCycleLR: give total_steps, or epochs and steps_per_epoch")
+      blame.raise("OneCycleLR: argument 'total_steps': expected an integer, or epochs and "
+        .. "steps_per_epoch instead, got nothing")
     end
     self.total_steps = self.epochs * self.steps_per_epoch
   end
@@ -386,7 +387,8 @@ end
 function OneCycleLR:get_lr()
   local t = self.last_epoch
   if t > self.total_steps then
-    blame.raise("OneCycleLR: step %d is past total_steps %d", t, self.total_steps)
+    blame.raise("OneCycleLR:step: expected at most total_steps %d, got step %d", self.total_steps,
+      t)
   end
   local anneal = self.anneal_strategy == "cos" and anneal_cos or anneal_linear
   return map(self, function(_, _, i)
@@ -406,10 +408,12 @@ function OneCycleLR:get_lr()
 end
 
 --- Up from base_lr to max_lr in step_size_up steps and down again (Smith 2017).
-local CyclicLR = define("CyclicLR", {{"base_lr"}, {"max_lr"}, {"step_size_up", 2000},
-  {"step_size_down", optional = true}, {"mode", "triangular"}, {"gamma", 1},
-  {"scale_fn", optional = true}, {"scale_mode", "cycle"}, {"cycle_momentum", true},
-  {"base_momentum", 0.8}, {"max_momentum", 0.9}, LAST})
+local CyclicLR = define("CyclicLR", {{"base_lr", want = "number|table"},
+  {"max_lr", want = "number|table"}, {"step_size_up", 2000, want = "number"},
+  {"step_size_down", optional = true, want = "number"}, {"mode", "triangular"},
+  {"gamma", 1, want = "number"}, {"scale_fn", optional = true, want = "callable"},
+  {"scale_mode", "cycle"}, {"cycle_momentum", true, want = "boolean"},
+  {"base_momentum", 0.8, want = "number"}, {"max_momentum", 0.9, want = "number"}, LAST})
 function CyclicLR:prepare(optimizer)
   util.choice("CyclicLR", "mode", self.mode, {"triangular", "triangular2", "exp_range"})
   util.choice("CyclicLR", "scale_mode", self.scale_mode, {"cycle", "iterations"})
@@ -455,9 +459,11 @@ local Plateau = util.class("ReduceLROnPlateau", Scheduler)
 M.ReduceLROnPlateau = Plateau
 function Plateau:init(optimizer, ...)
   check_optimizer("ReduceLROnPlateau", optimizer)
-  local values = read("lr_scheduler.ReduceLROnPlateau", {{"mode", "min"}, {"factor", 0.1},
-    {"patience", 10}, {"threshold", 1e-4}, {"threshold_mode", "rel"}, {"cooldown", 0},
-    {"min_lr", 0}, {"eps", 1e-8}}, ...)
+  local values = read("lr_scheduler.ReduceLROnPlateau", {{"mode", "min"},
+    {"factor", 0.1, want = "number"}, {"patience", 10, want = "number"},
+    {"threshold", 1e-4, want = "number"}, {"threshold_mode", "rel"},
+    {"cooldown", 0, want = "number"}, {"min_lr", 0, want = "number|table"},
+    {"eps", 1e-8, want = "number"}}, ...)
   for key, value in pairs(values) do self[key] = value end
   util.choice("ReduceLROnPlateau", "mode", self.mode, {"min", "max"})
   util.choice("ReduceLROnPlateau", "threshold_mode", self.threshold_mode, {"rel", "abs"})
@@ -531,7 +537,8 @@ local function take_schedulers(self, name, optimizer, schedulers)
   end
   for i, scheduler in ipairs(schedulers) do
     if type(scheduler) ~= "table" or scheduler.optimizer ~= optimizer then
-      blame.raise("%s: scheduler %d does not belong to this optimizer", name, i)
+      blame.raise("%s: argument 'schedulers': expected schedulers of this optimizer, got another's "
+        .. "as number %d", name, i)
     end
   end
   self._schedulers = schedulers

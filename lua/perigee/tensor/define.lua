@@ -149,10 +149,11 @@ local function check_options(entry, options, params, by_position)
     local at = place[key]
     if not at then
       local near = util.suggest(key, names)
-      blame.raise("%s: unknown option %s%s", entry.name, util.show(key),
-        near and (", did you mean '%s'?"):format(near) or "")
+      blame.raise("%s: unknown option %s%s; options are %s", entry.name, util.show(key),
+        near and (", did you mean '%s'?"):format(near) or "", table.concat(names, ", "))
     elseif at <= by_position then
-      blame.raise("%s: argument '%s' is given by position and by name", entry.name, key)
+      blame.raise("%s: argument '%s': expected it once, got it by position and by name", entry.name,
+        key)
     end
   end
 end
@@ -187,8 +188,8 @@ local function bind(entry, n, given)
     if value == nil then
       value = p.default
       if not p.optional then
-        blame.raise("%s: argument '%s' is missing: expected %s", entry.name, p.name,
-          EXPECTED[p.kind] or "a word")
+        blame.raise("%s: argument '%s': expected %s, got nothing", entry.name, p.name,
+          EXPECTED[p.kind] or "one of '" .. table.concat(p.words, "', '") .. "'")
       end
     else
       value = check[p.kind](entry, p, value)
@@ -228,17 +229,22 @@ function M.define(entry)
   for name in entry[1]:gmatch "[^|]+" do names[#names + 1] = name end
   entry.names, entry.name = names, names[1]
   local body = entry[4]
-  local function call(...)
-    local n, given = select("#", ...), {...}
-    local handler = handler_of(n, given)
-    if handler then return handler(entry.name, ...) end
-    local values, count = bind(entry, n, given)
-    return finish(entry, pcall(body, table.unpack(values, 1, count)))
+  --- The function under one of its names, which its messages begin with.
+  local function named(name)
+    local known = name == entry.name and entry or setmetatable({name = name}, {__index = entry})
+    return function(...)
+      local n, given = select("#", ...), {...}
+      local handler = handler_of(n, given)
+      if handler then return handler(entry.name, ...) end
+      local values, count = bind(known, n, given)
+      return finish(known, pcall(body, table.unpack(values, 1, count)))
+    end
   end
   if entry.method == nil then
     entry.method = not entry.room and entry[2]:match "^%w+: (%w+)" == "tensor"
   end
   for _, name in ipairs(names) do
+    local call = named(name)
     ops[name] = call
     if not entry.room then M.functions[name] = call end
     if entry.method then Tensor[name] = call end
@@ -253,8 +259,7 @@ function M.fail(fmt, ...) error(fmt:format(...), 0) end
 function M.dim(dim, n, name)
   local most = math.max(n, 1)
   if dim == 0 or dim > most or dim < -most then
-    M.fail("argument '%s': dim %d is out of range: expected 1..%d or -%d..-1", name or "dim", dim,
-      most, most)
+    M.fail("argument '%s': expected 1..%d or -%d..-1, got %d", name or "dim", most, most, dim)
   end
   return dim > 0 and dim or most + 1 + dim
 end

@@ -22,7 +22,8 @@ define {
     local fits = a:dim() > 0 and b:dim() > 0 and a:size(-1) == n and b:size(-1) == m
       and table.concat(lead, " ") == table.concat(other, " ")
     if not fits then
-      fail("inputs %s and %s do not fit weight %s", shape_text(a), shape_text(b), shape_text(w))
+      fail("argument 'input1': expected last sizes %d and %d to follow weight %s, got %s and %s", n,
+        m, shape_text(w), shape_text(a), shape_text(b))
     end
     local rows = 1
     for _, size in ipairs(lead) do rows = rows * size end

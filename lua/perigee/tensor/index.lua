@@ -24,7 +24,8 @@ local function parts_of(x, key)
     end
   end
   if #basic > x:dim() then
-    error(("%d indices for a tensor of %d dims"):format(#basic, x:dim()), 4)
+    error(("indexing: argument 'index': expected at most %d indices, got %d"):format(x:dim(),
+      #basic), 4)
   end
   return not plain and basic or nil, tensors, last
 end

@@ -108,7 +108,8 @@ define {
         local at = d - nd + x:dim()
         local k = at >= 1 and x:size(at) or 1
         if k ~= 1 and size ~= 1 and k ~= size then
-          fail("shapes do not broadcast: %s and %s", shape_text(list[from]), shape_text(x))
+          fail("argument 'tensors': expected a shape that broadcasts with %s, got %s",
+            shape_text(list[from]), shape_text(x))
         end
         if k ~= 1 then size, from = k, i end
       end

@@ -95,7 +95,8 @@ local function norm(x, ord, dim, keepdim, dtype)
     end
     return vector_norm(x, ord, dim, keepdim, dtype)
   end
-  fail("argument 'dim': expected one or two dims for ord %s and input %s", show(ord), shape_text(x))
+  fail("argument 'dim': expected one or two dims for ord %s and input %s, got another count",
+    show(ord), shape_text(x))
 end
 
 define {
@@ -169,7 +170,7 @@ define {
     for i = 1, vector and nd - 1 or 0 do vector = vector and a:size(i) == b:size(i) end
     if vector then b = ops.unsqueeze(b, -1) end
     if b:dim() < 2 or b:size(-2) ~= m then
-      fail("argument 'B': %s does not fit the matrices %s", shape_text(b), shape_text(a))
+      fail("argument 'B': expected as many rows as A %s, got %s", shape_text(a), shape_text(b))
     end
     local x = ops.matmul(ops["linalg.pinv"](a, {rtol = rcond}), b)
     local rank = rank_of(a, nil, rcond)

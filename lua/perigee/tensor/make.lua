@@ -21,13 +21,12 @@ define {
     end
     if count < 0 then
       if rest % size ~= 0 then
-        fail("argument 'buffer': %d bytes are no whole number of %s (%d bytes each)", rest, dtype,
-          size)
+        fail("argument 'buffer': expected a multiple of %d bytes, the size of %s, got %d", size,
+          dtype, rest)
       end
       count = rest // size
     elseif count * size > rest then
-      fail("argument 'count': %d of %s need %d bytes, there are %d", count, dtype, count * size,
-        rest)
+      fail("argument 'count': expected at most %d of %s, got %d", rest // size, dtype, count)
     end
     local x = core.from_bytes(bytes:sub(offset + 1, offset + count * size), dtype, {count})
     if grad then x.requires_grad = true end

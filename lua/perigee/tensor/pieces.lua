@@ -4,11 +4,11 @@
 local define = require "perigee.tensor.define"
 local ops = require("perigee.core").ops
 
-local fail, whole_dim = define.fail, define.dim
+local fail, whole_dim, shape_text = define.fail, define.dim, define.shape_text
 define = define.define
 
 local function want_dim(x, dim)
-  if x:dim() == 0 then fail("argument 'input': expected at least one dim, got a scalar") end
+  if x:dim() == 0 then fail("argument 'input': expected at least 1 dim, got []") end
   return whole_dim(dim, x:dim())
 end
 
@@ -41,7 +41,8 @@ local function split(x, size, dim)
     total = total + k
   end
   if total ~= n then
-    fail("sizes add up to %d, but dim %d has %d elements", total, dim, n)
+    fail("argument 'split_size': expected sizes that add up to %d, as dim %d of %s has, got %d", n,
+      dim, shape_text(x), total)
   end
   return cut(x, size, dim)
 end

@@ -22,7 +22,8 @@ define {
     if a:dim() == 0 or b:dim() == 0 then return ops.mul(a, b) end
     local n = a:size(-1)
     if n ~= b:size(-1) then
-      fail("last sizes differ: %s and %s", shape_text(a), shape_text(b))
+      fail("argument 'other': expected the last size of input %s, got %s", shape_text(a),
+        shape_text(b))
     end
     local left = table.move(a.shape, 1, a:dim() - 1, 1, {})
     local right = table.move(b.shape, 1, b:dim() - 1, 1, {})
@@ -55,16 +56,19 @@ end
 
 local function cross_dim(a, b, dim)
   local shapes = ("%s and %s"):format(shape_text(a), shape_text(b))
-  if a:dim() ~= b:dim() then fail("numbers of dims differ: %s", shapes) end
+  if a:dim() ~= b:dim() then
+    fail("argument 'other': expected as many dims as input %s, got %s", shape_text(a),
+      shape_text(b))
+  end
   if not dim then
     for i = 1, a:dim() do
       if a:size(i) == 3 and b:size(i) == 3 then return i end
     end
-    fail("no dim of size 3: %s", shapes)
+    fail("argument 'input': expected a dim of size 3 in both, got %s", shapes)
   end
   dim = whole_dim(dim, a:dim())
   if a:dim() == 0 or a:size(dim) ~= 3 or b:size(dim) ~= 3 then
-    fail("dim %d must have size 3: %s", dim, shapes)
+    fail("argument 'dim': expected a dim of size 3 in both, got dim %d of %s", dim, shapes)
   end
   return dim
 end
@@ -102,7 +106,8 @@ define {
       shape[i] = m * n
     end
     if nd > 4 then
-      fail("at most 4 dims: %s and %s", shape_text(a), shape_text(b))
+      fail("argument 'input': expected at most 4 dims in both, got %s and %s", shape_text(a),
+        shape_text(b))
     end
     return ops.reshape(ops.mul(ops.reshape(a, left), ops.reshape(b, right)), shape)
   end,
@@ -128,13 +133,14 @@ define {
       fail("argument 'dims': expected an integer or two lists of dims, got %s", type(dims))
     end
     if #from_a ~= #from_b then
-      fail("argument 'dims': %d dims of a and %d of b", #from_a, #from_b)
+      fail("argument 'dims': expected as many dims of b as of a, %d, got %d", #from_a, #from_b)
     end
     local gone_a, gone_b, inner = {}, {}, 1
     for i = 1, #from_a do
       local da, db = from_a[i], from_b[i]
       if a:size(da) ~= b:size(db) then
-        fail("sizes differ: dim %d of %s and dim %d of %s", da, shape_text(a), db, shape_text(b))
+        fail("argument 'dims': expected dims of equal size, got dim %d of %s and dim %d of %s", da,
+          shape_text(a), db, shape_text(b))
       end
       gone_a[da], gone_b[db] = true, true
       inner = inner * a:size(da)
@@ -220,7 +226,8 @@ local function multi_dot(list)
       fail("argument 'tensors': expected 2 dims at %d, got %s", i, shape_text(x))
     end
     if i > 1 and list[i - 1]:size(2) ~= x:size(1) then
-      fail("inner sizes differ: %s and %s", shape_text(list[i - 1]), shape_text(x))
+      fail("argument 'tensors': expected [%d x *] to follow %s, got %s as tensor %d",
+        list[i - 1]:size(2), shape_text(list[i - 1]), shape_text(x), i)
     end
   end
   local y = chain(list)
@@ -263,7 +270,8 @@ define {
     .. "p = 2 by a matrix product where one has more than 25 rows.",
   function(a, b, p, mode)
     if a:dim() < 2 or b:dim() < 2 or a:size(-1) ~= b:size(-1) then
-      fail("expected two sets of rows of equal length, got %s and %s", shape_text(a), shape_text(b))
+      fail("argument 'x2': expected rows as long as those of x1 %s, got %s", shape_text(a),
+        shape_text(b))
     end
     if p ~= p or p < 0 then fail("argument 'p': expected at least 0, got %g", p) end
     local many = a:size(-2) > 25 or b:size(-2) > 25
@@ -307,7 +315,9 @@ local function read_term(text, k)
   text = text:gsub("%s", "")
   while at <= #text do
     if text:sub(at, at + 2) == "..." then
-      if dots then fail("term %d has two ellipses: '%s'", k, text) end
+      if dots then
+        fail("argument 'equation': expected one ellipsis in a term, got '%s' as term %d", text, k)
+      end
       dots, labels[#labels + 1], at = true, "...", at + 3
     else
       local letter = text:sub(at, at)
@@ -325,8 +335,8 @@ end
 local function spell(labels, dots, x, k)
   local extra = x:dim() - (#labels - (dots and 1 or 0))
   if extra < 0 or (extra > 0 and not dots) then
-    fail("operand %d has %d dims, its term %d labels: %s", k, x:dim(),
-      #labels - (dots and 1 or 0), shape_text(x))
+    fail("argument 'operands': expected %d dims, as its term has labels, got %s as operand %d",
+      #labels - (dots and 1 or 0), shape_text(x), k)
   end
   local out = {}
   for _, label in ipairs(labels) do
@@ -349,7 +359,8 @@ local function diagonals(x, labels)
     end
     if twin then
       if x:size(i) ~= x:size(twin) then
-        fail("label '%s' has sizes %d and %d in one operand", labels[i], x:size(i), x:size(twin))
+        fail("argument 'operands': expected one size for label '%s' in one operand, got %d and %d",
+          labels[i], x:size(i), x:size(twin))
       end
       x = ops.diagonal(x, 0, i, twin) -- it becomes the last dim
       local label = table.remove(labels, twin)
@@ -460,7 +471,7 @@ local function einsum(equation, operands)
     terms[k], dotted[k] = read_term(text, k)
   end
   if k ~= #operands then
-    fail("the equation '%s' has %d terms, but %d operands were given", equation, k, #operands)
+    fail("argument 'operands': expected %d for the equation '%s', got %d", k, equation, #operands)
   end
   local extra, list, sizes = 0, {}, {}
   for i, x in ipairs(operands) do
@@ -471,7 +482,8 @@ local function einsum(equation, operands)
     for d, l in ipairs(labels) do
       local size, known = x:size(d), sizes[l]
       if known and known ~= size and known ~= 1 and size ~= 1 then
-        fail("label '%s' has size %d in operand %d, but %d before", l, size, i, known)
+        fail("argument 'operands': expected size %d for label '%s', got %d in operand %d", known, l,
+          size, i)
       end
       sizes[l] = known and known ~= 1 and known or size
     end
@@ -489,8 +501,12 @@ local function einsum(equation, operands)
     end
     local seen = {}
     for _, l in ipairs(wanted) do
-      if seen[l] then fail("label '%s' stands twice in the result", l) end
-      if not sizes[l] then fail("label '%s' of the result is in no operand", l) end
+      if seen[l] then
+        fail("argument 'equation': expected labels of the result once, got '%s' twice", l)
+      end
+      if not sizes[l] then
+        fail("argument 'equation': expected labels of operands in the result, got '%s'", l)
+      end
       seen[l] = true
     end
   else

@@ -57,7 +57,7 @@ define {
 local function diag_embed(x, offset, dim1, dim2)
   local nd = x:dim() + 1
   dim1, dim2 = whole_dim(dim1, nd, "dim1"), whole_dim(dim2, nd, "dim2")
-  if dim1 == dim2 then fail("dim1 and dim2 are the same: %d", dim1) end
+  if dim1 == dim2 then fail("argument 'dim2': expected another dim than dim1, got %d", dim1) end
   local n, away = x:size(-1), math.abs(offset)
   local square = ops.where(ops.eye(n, {dtype = "bool"}), ops.unsqueeze(x, -1),
     ops.zeros({}, {dtype = x.dtype}))
@@ -73,7 +73,7 @@ define {
   "Zeros with the last dim of input on the diagonal of dim1 and dim2; offset > 0 lies above the "
     .. "main one.",
   function(x, offset, dim1, dim2)
-    if x:dim() == 0 then fail("argument 'input': expected at least 1 dim, got a scalar") end
+    if x:dim() == 0 then fail("argument 'input': expected at least 1 dim, got []") end
     return diag_embed(x, offset, dim1, dim2)
   end,
 }
@@ -157,8 +157,8 @@ define {
         if a[i] == 1 then a[i] = b[i]
         elseif b[i] == 1 then b[i] = a[i]
         else
-          fail("shapes do not broadcast outside dim %d: %s and %s", dim, shape_text(x),
-            shape_text(indices))
+          fail("argument 'indices': expected sizes that broadcast with input %s but in dim %d, "
+            .. "got %s", shape_text(x), dim, shape_text(indices))
         end
       end
     end

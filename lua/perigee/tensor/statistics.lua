@@ -81,7 +81,8 @@ local function quantile(x, q, dim, keepdim, interpolation, skip)
   if q:dim() > 1 then fail("argument 'q': expected a number or a vector, got %s", shape_text(q)) end
   q = ops.reshape(q, -1)
   if q:numel() > 0 and not (ops.amin(q):item() >= 0 and ops.amax(q):item() <= 1) then
-    fail("argument 'q': expected values in 0..1")
+    fail("argument 'q': expected values in 0..1, got %g to %g", ops.amin(q):item(),
+      ops.amax(q):item())
   end
   if x:numel() == 0 then fail("argument 'input': expected some elements, got %s", shape_text(x)) end
   local rows = sorted(x, dim)
@@ -217,7 +218,7 @@ define {
     end
     if low == high then low, high = low - 1, high + 1 end
     if not (low < high and high - low < math.huge) then
-      fail("expected finite min < max, got %g and %g", low, high)
+      fail("argument 'max': expected finite min < max, got %g and %g", low, high)
     end
     x = ops.masked_select(x, ops.ge(x, low) & ops.le(x, high))
     local at = ops.floor(ops.mul(ops.div(ops.sub(x, low), high - low), bins))
@@ -338,7 +339,7 @@ define {
     .. "behind first.",
   function(x, n, dim, before, behind)
     if n < 0 then fail("argument 'n': expected at least 0, got %d", n) end
-    if x:dim() == 0 then fail("argument 'input': expected at least 1 dim, got a scalar") end
+    if x:dim() == 0 then fail("argument 'input': expected at least 1 dim, got []") end
     dim = whole_dim(dim, x:dim())
     if before or behind then
       local list = {}

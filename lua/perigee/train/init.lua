@@ -52,8 +52,8 @@ local function plain_fields(module, fn, batch)
       if name == usual then return {name} end
     end
   end
-  blame.raise("%s: cannot tell which batch field is the input; say compile {inputs = \"field\"}; "
-    .. "fields are %s", fn, #names > 0 and table.concat(names, ", ") or "none")
+  blame.raise("%s: argument 'inputs' of compile: expected the batch field that is the input, got "
+    .. "nothing, and several may be: %s", fn, #names > 0 and table.concat(names, ", ") or "none")
 end
 
 --- Runs a module on a batch. names: outputs wanted, nil for all. @return a table by output name
@@ -77,15 +77,15 @@ local function run(module, fn, batch, names)
   if type(result) == "table" and getmetatable(result) == nil then
     for _, name in ipairs(names or {}) do
       if result[name] == nil then
-        blame.raise("%s: the module returned no output '%s'%s", fn, name,
-          near(name, util.sorted_keys(result)))
+        blame.raise("%s: argument 'outputs': expected names of what the module returns, got '%s'%s",
+          fn, name, near(name, util.sorted_keys(result)))
       end
     end
     return result
   end
   if names and (#names ~= 1 or names[1] ~= "output") then
-    blame.raise("%s: the module has one output, named 'output'; asked for %s", fn,
-      table.concat(names, ", "))
+    blame.raise("%s: argument 'outputs': expected 'output', the name of a module's one result, got "
+      .. "'%s'", fn, table.concat(names, "', '"))
   end
   return {output = result}
 end
@@ -99,8 +99,8 @@ local function by_output(what, given, names, is_list)
     and not (is_list and #given > 0)
   if not keyed then
     if #names > 1 then
-      blame.raise("compile: %s: the model has several outputs (%s), so give a table by output "
-        .. "name", what, table.concat(names, ", "))
+      blame.raise("compile: argument '%s': expected a table by output name, as the model has "
+        .. "several (%s), got %s", what, table.concat(names, ", "), util.show(given))
     end
     return {[names[1]] = given}
   end
@@ -108,8 +108,8 @@ local function by_output(what, given, names, is_list)
     local known = false
     for _, name in ipairs(names) do known = known or name == key end
     if not known then
-      blame.raise("compile: %s: there is no output %s%s; outputs are %s", what, util.show(key),
-        near(key, names), table.concat(names, ", "))
+      blame.raise("compile: argument '%s': expected names of outputs (%s), got %s%s", what,
+        table.concat(names, ", "), util.show(key), near(key, names))
     end
   end
   return given
@@ -132,17 +132,20 @@ local function bind_optimizer(module, given)
   if type(given) == "string" then
     local class = optim[given]
     if type(class) ~= "table" and type(class) ~= "function" then
-      blame.raise("compile: there is no optimizer '%s'%s", given,
-        near(given, util.sorted_keys(optim)))
+      blame.raise("compile: argument 'optimizer': expected the name of an optimizer, got '%s'%s",
+        given, near(given, util.sorted_keys(optim)))
     end
     given = class {}
   end
   if type(given) ~= "table" or not given.step then
-    blame.raise("compile: optimizer: expected an optimizer such as optim.SGD {lr = 0.01}, got %s",
-      util.type_name(given))
+    blame.raise("compile: argument 'optimizer': expected an optimizer such as "
+      .. "optim.SGD {lr = 0.01}, got %s", util.show(given))
   end
   local params = module:parameters()
-  if #params == 0 then blame.raise("compile: the model has no parameters to optimize") end
+  if #params == 0 then
+    blame.raise("compile: argument 'optimizer': expected nothing for a model without parameters, "
+      .. "got %s", util.type_name(given))
+  end
   if not given:is_bound() then return given:bind(params) end
   local own = {}
   for _, p in ipairs(params) do own[p] = true end
@@ -151,7 +154,8 @@ local function bind_optimizer(module, given)
       if own[p] then return given end
     end
   end
-  blame.raise("compile: the optimizer moves the parameters of another model; make one for this")
+  blame.raise("compile: argument 'optimizer': expected one that moves this model's parameters, got "
+    .. "another model's")
 end
 
 --- Says how a module is trained.
@@ -173,8 +177,8 @@ function M.methods:compile(opt)
   for _, name in ipairs(names) do
     local field = targets[name]
     if field ~= nil and type(field) ~= "string" then
-      blame.raise("compile: targets: output '%s': expected the name of a batch field, got %s", name,
-        util.type_name(field))
+      blame.raise("compile: argument 'targets': expected the name of a batch field for output "
+        .. "'%s', got %s", name, util.type_name(field))
     end
     state.targets[name] = field or "label"
   end
@@ -184,17 +188,20 @@ function M.methods:compile(opt)
     local weight = weights[name]
     if losses[name] ~= nil then
       local fn, reads = loss.find(losses[name])
-      if not fn then blame.raise("compile: loss: output '%s': %s", name, reads) end
+      if not fn then
+        blame.raise("compile: argument 'loss': %s for output '%s'", reads, name)
+      end
       if weight ~= nil and type(weight) ~= "number" then
-        blame.raise("compile: loss_weights: output '%s': expected a number, got %s", name,
-          util.type_name(weight))
+        blame.raise("compile: argument 'loss_weights': expected a number for output '%s', got %s",
+          name, util.show(weight))
       end
       state.losses[#state.losses + 1] = {
         output = name, fn = fn, reads = reads, weight = weight or 1,
         log = #names > 1 and name .. "_loss" or nil,
       }
     elseif weight ~= nil then
-      blame.raise("compile: loss_weights: output '%s' has no loss", name)
+      blame.raise("compile: argument 'loss_weights': expected names of outputs with a loss, got "
+        .. "'%s'", name)
     end
   end
   local wanted = by_output("metrics", opt.metrics, names, true)
@@ -203,7 +210,9 @@ function M.methods:compile(opt)
     if list ~= nil and (type(list) ~= "table" or getmetatable(list) ~= nil) then list = {list} end
     for i, given in ipairs(list or {}) do
       local label, fn = metrics.find(given, i)
-      if not label then blame.raise("compile: metrics: output '%s': %s", name, fn) end
+      if not label then
+        blame.raise("compile: argument 'metrics': %s for output '%s'", fn, name)
+      end
       state.metrics[#state.metrics + 1] = {
         output = name, fn = fn, log = #names > 1 and name .. "_" .. label or label,
       }
@@ -211,7 +220,8 @@ function M.methods:compile(opt)
   end
   if opt.inputs ~= nil then
     if self.compute then
-      blame.raise("compile: inputs: a graph's inputs bind to batch fields by their names")
+      blame.raise("compile: argument 'inputs': expected nothing for a graph, whose inputs bind to "
+        .. "batch fields by their names, got %s", util.show(opt.inputs))
     end
     state.inputs = type(opt.inputs) == "string" and {opt.inputs} or opt.inputs
   end
@@ -227,7 +237,10 @@ end
 
 local function compiled(module, fn)
   local state = rawget(module, "_compiled")
-  if not state then blame.raise("%s: the model is not compiled; call model:compile first", fn) end
+  if not state then
+    blame.raise("%s: argument 'self': expected a compiled model, got one that is not compiled; "
+      .. "call model:compile first", fn)
+  end
   return state
 end
 
@@ -272,8 +285,8 @@ local function batch_loss(state, fn, batch, outputs, parts)
       local target = part.reads and target_of(state, fn, batch, part.output) or nil
       local value = part.fn(output, target, batch)
       if not core.is_tensor(value) then
-        blame.raise("%s: the loss of output '%s' gave %s, expected a tensor", fn, part.output,
-          util.type_name(value))
+        blame.raise("%s: argument 'loss' of compile: expected a function that gives a tensor, got "
+          .. "%s for output '%s'", fn, util.type_name(value), part.output)
       end
       if value:numel() ~= 1 then value = value:mean() end
       if part.log then parts[#parts + 1] = {part.log, value:item()} end
@@ -324,8 +337,8 @@ local function names_wanted(module, fn, given)
   if given == nil then return nil end
   if type(given) == "string" then given = {given} end
   if type(given) ~= "table" or #given == 0 then
-    blame.raise("%s: outputs: expected a name or a list of names, got %s", fn,
-      util.type_name(given))
+    blame.raise("%s: argument 'outputs': expected a name or a list of names, got %s", fn,
+      util.show(given))
   end
   local known = output_names(module)
   if known then
@@ -333,8 +346,8 @@ local function names_wanted(module, fn, given)
       local found = false
       for _, other in ipairs(known) do found = found or other == name end
       if not found and fn == "evaluate" then
-        blame.raise("evaluate: outputs: there is no output %s%s; outputs are %s", util.show(name),
-          near(name, known), table.concat(known, ", "))
+        blame.raise("evaluate: argument 'outputs': expected names of outputs (%s), got %s%s",
+          table.concat(known, ", "), util.show(name), near(name, known))
       end
     end
   end
@@ -369,8 +382,8 @@ function M.methods:predict(data, opt)
   if self.compute and not names then
     names = self:inference_outputs()
     if #names == 0 then
-      blame.raise("predict: every output needs an input that is marked training_only; "
-        .. "name layers: predict(data, {outputs = ...})")
+      blame.raise("predict: argument 'outputs': expected names of layers, as every output needs an "
+        .. "input that is marked training_only, got nothing")
     end
   end
   if core.is_tensor(data) then
@@ -395,7 +408,7 @@ function M.methods:predict(data, opt)
       table.insert(lists[name], scope:keep(value:detach()))
     end
   end
-  if #order == 0 then blame.raise("predict: there are no samples") end
+  if #order == 0 then blame.raise("predict: argument 'data': expected samples, got none") end
   local result = {}
   for _, name in ipairs(order) do
     local list = lists[name]
@@ -435,14 +448,14 @@ end
 local function check_callbacks(given)
   if given == nil then return {} end
   if type(given) ~= "table" then
-    blame.raise("fit: callbacks: expected a list, got %s", util.type_name(given))
+    blame.raise("fit: argument 'callbacks': expected a list, got %s", util.show(given))
   end
   if getmetatable(given) ~= nil then given = {given} end
   local list = {}
   for i, callback in ipairs(given) do
     if type(callback) ~= "table" then
-      blame.raise("fit: callbacks: number %d: expected an object with methods such as "
-        .. "on_epoch_end, got %s", i, util.type_name(callback))
+      blame.raise("fit: argument 'callbacks': expected objects with methods such as on_epoch_end, "
+        .. "got %s as number %d", util.type_name(callback), i)
     end
     list[i] = callback
   end
@@ -465,7 +478,7 @@ local function train_step(module, state, batch, at)
   local parts = {}
   local outputs = run(module, "fit", batch, nil)
   local value = batch_loss(state, "fit", batch, outputs, parts)
-  if not value then blame.raise("fit: no output has a loss") end
+  if not value then blame.raise("fit: argument 'loss' of compile: expected one, got nothing") end
   local number, n = value:item(), source.size(batch)
   if not_finite(number) then
     local words = {}
@@ -506,13 +519,19 @@ function M.methods:fit(data, opt)
   opt = util.options("fit", opt, FIT)
   for _, name in ipairs {"batch_size", "epochs", "initial_epoch"} do
     opt[name] = util.expect("fit", name, opt[name], "integer")
-    if opt[name] < 1 then util.fail("fit", "%s: expected 1 or more, got %d", name, opt[name]) end
+    if opt[name] < 1 then
+      util.fail("fit", "argument '%s': expected at least 1, got %d", name, opt[name])
+    end
   end
   opt.steps_per_epoch = util.expect("fit", "steps_per_epoch", opt.steps_per_epoch, "integer|nil")
   util.choice("fit", "scheduler_every", opt.scheduler_every, {"epoch", "batch"})
   local state = compiled(self, "fit")
-  if not state.optimizer then blame.raise("fit: compile was given no optimizer") end
-  if #state.losses == 0 then blame.raise("fit: compile was given no loss") end
+  if not state.optimizer then
+    blame.raise("fit: argument 'optimizer' of compile: expected an optimizer, got nothing")
+  end
+  if #state.losses == 0 then
+    blame.raise("fit: argument 'loss' of compile: expected a loss, got nothing")
+  end
   local scheduler = opt.scheduler or state.scheduler
   if type(scheduler) == "function" then scheduler = scheduler(state.optimizer) end
   local loader = source.loader("fit", data,
@@ -560,7 +579,7 @@ function M.methods:fit(data, opt)
         view:update(batch_logs.size, means)
         tell(callbacks, "on_batch_end", at.step, batch_logs)
       end
-      if at.step == before then blame.raise("fit: the data has no batches") end
+      if at.step == before then blame.raise("fit: argument 'data': expected batches, got none") end
     until at.step >= total or self.stop_training
     local logs, names = means()
     names = table.move(names, 1, #names, 1, {})

@@ -86,15 +86,15 @@ function M.find(given)
       end
     end
     local near = util.suggest(given, names)
-    return nil, ("there is no loss '%s'%s; losses are %s, or a function of (output, target)")
-      :format(given, near and (", did you mean '%s'?"):format(near) or "",
+    return nil, ("expected the name of a loss or a function of (output, target), got '%s'%s; "
+      .. "losses are %s"):format(given, near and (", did you mean '%s'?"):format(near) or "",
         table.concat(names, ", "))
   end
   local meta = getmetatable(given)
   if type(given) == "function" or (type(meta) == "table" and meta.__call) then
     return given, true
   end
-  return nil, ("a loss is a name or a function of (output, target), got %s"):format(
+  return nil, ("expected the name of a loss or a function of (output, target), got %s"):format(
     util.type_name(given))
 end
 

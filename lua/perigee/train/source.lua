@@ -22,9 +22,9 @@ end
 function M.missing(fn, who, field, batch)
   local names = M.fields(batch)
   local near = util.suggest(field, names)
-  blame.raise("%s: %s wants the batch field '%s', which is not there%s; fields are %s", fn, who,
-    field, near and (", did you mean '%s'?"):format(near) or "",
-    #names > 0 and table.concat(names, ", ") or "none")
+  blame.raise("%s: argument 'data': expected the batch field '%s' for %s, got %s%s", fn, field, who,
+    #names > 0 and table.concat(names, ", ") or "none",
+    near and ("; did you mean '%s'?"):format(near) or "")
 end
 
 --- How many samples a batch has.
@@ -53,9 +53,9 @@ function M.loader(fn, given, opt)
   if util.type_name(given) == "DataLoader" then return given end
   if is_table_of_tensors(given) then given = data.TensorDataset(given) end
   if type(given) ~= "table" or getmetatable(given) == nil then
-    blame.raise("%s: expected a dataset, a DataLoader or a table of tensors by field name, got %s",
-      fn, type(given) == "table" and "a table that holds something else"
-      or util.type_name(given))
+    blame.raise("%s: argument 'data': expected a dataset, a DataLoader or a table of tensors by "
+      .. "field name, got %s", fn, type(given) == "table" and "a table that holds something else"
+      or util.show(given))
   end
   return data.DataLoader(given, {batch_size = opt.batch_size, shuffle = opt.shuffle or false,
     seed = opt.seed})
