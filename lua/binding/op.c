@@ -45,6 +45,29 @@ static int call_handler(lua_State *L, int last, const char *name) {
   return lua_gettop(L);
 }
 
+/* Functions of nn.functional with an in-place form take PyTorch's last argument, inplace, by
+ * position (which is taken off the stack) or by name. */
+static const char *const nn_keys[] = {"inplace", NULL};
+static bool takes_inplace(const pg_op *op) {
+  return (op->flags & PG_NN) && (op->flags & PG_INPLACE);
+}
+static bool read_inplace(lua_State *L, const pg_op *op) {
+  int last = lua_gettop(L), n = 0;
+  bool on = false;
+  if (last < 2) return false;
+  while (op->param[n].kind != PG_END) n++;
+  if (last == n + 1 && lua_isboolean(L, last)) {
+    on = lua_toboolean(L, last);
+    lua_settop(L, n);
+  } else if (lua_type(L, last) == LUA_TTABLE) {
+    lua_pushliteral(L, "inplace");
+    lua_rawget(L, last);
+    on = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+  }
+  return on;
+}
+
 /* Upvalues: op, state, mode, name. */
 static int call_op(lua_State *L) {
   const pg_op *op = lua_touserdata(L, lua_upvalueindex(1));
@@ -56,6 +79,10 @@ static int call_op(lua_State *L) {
   pgl_args_init(&a, st);
   bool creates = op->param[0].kind != PG_TENSOR && op->param[0].kind != PG_TENSORS;
   if (creates) a.extra = creation_keys;
+  if (!inplace && takes_inplace(op)) {
+    a.extra = nn_keys;
+    inplace = read_inplace(L, op);
+  }
   pg_call c;
   pg_call_init(&c, st->ctx, op);
   c.inplace = inplace;

@@ -141,3 +141,18 @@ it("a step in a scope takes no memory from the system once it has run", function
     if after.cached > 0 then assert.equal(before.system, after.system) end
   end
 end)
+
+describe("inplace", function()
+  local ops = core.ops
+  it("is the last argument of activations and dropout, as PyTorch has it", function()
+    local x = core.tensor {-1, 2}
+    H.same(ops.relu(x, false), {0, 2})
+    H.same(x, {-1, 2})
+    assert.is_true(rawequal(x, ops.relu(x, true)))
+    H.same(x, {0, 2})
+    assert.is_true(rawequal(x, ops.leaky_relu(x, {negative_slope = 0.5, inplace = true})))
+    assert.is_true(rawequal(x, ops.dropout(x, 0, true, true)))
+    assert.is_false(rawequal(x, ops.hardtanh(x, -1, 1, false)))
+    H.raises(function() ops.relu(x, {inplce = true}) end, "did you mean 'inplace'")
+  end)
+end)
