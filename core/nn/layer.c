@@ -78,7 +78,9 @@ static void take_args(pg_layer *l, const pg_call *args) {
 
 static pg_status make(pg_layer *l) {
   if (l->def->check) PG_TRY(l->def->check(l));
-  if (l->def->op && !pg_op_find(l->ctx, l->def->op))
+  l->inplace_at = pg_layer_arg(l->def, "inplace");
+  l->op = l->def->op ? pg_op_find(l->ctx, l->def->op) : NULL;
+  if (l->def->op && !l->op)
     return pg_fail(l->ctx, PG_EUNSUPPORTED, "there is no op '%s'", l->def->op);
   return l->def->build ? l->def->build(l) : PG_OK;
 }
@@ -292,20 +294,24 @@ static pg_status fill_call(pg_layer *l, pg_call *c, int nin, pg_tensor *const *i
   return PG_OK;
 }
 
-pg_status pg_layer_run(pg_layer *l, const char *name, int nin, pg_tensor *const *in,
-                       pg_tensor **out) {
-  *out = NULL;
-  const pg_op *op = pg_op_find(l->ctx, name);
-  if (!op) return pg_fail(l->ctx, PG_EUNSUPPORTED, "there is no op '%s'", name);
+static pg_status run(pg_layer *l, const pg_op *op, int nin, pg_tensor *const *in, pg_tensor **out) {
   pg_call c;
   pg_call_init(&c, l->ctx, op);
   PG_TRY(fill_call(l, &c, nin, in));
-  int k = pg_layer_arg(l->def, "inplace");
+  int k = l->inplace_at;
   c.inplace = k >= 0 && l->arg[k].set && l->arg[k].i && (op->flags & PG_INPLACE);
   PG_TRY(pg_apply(&c));
   for (int j = 1; j < c.nout; j++) pg_tensor_unref(c.out[j]);
   *out = c.out[0];
   return PG_OK;
+}
+
+pg_status pg_layer_run(pg_layer *l, const char *name, int nin, pg_tensor *const *in,
+                       pg_tensor **out) {
+  *out = NULL;
+  const pg_op *op = pg_op_find(l->ctx, name);
+  if (!op) return pg_fail(l->ctx, PG_EUNSUPPORTED, "there is no op '%s'", name);
+  return run(l, op, nin, in, out);
 }
 
 /* The op of the descriptor on the inputs, then the slots. */
@@ -314,7 +320,8 @@ static pg_status run_op(pg_layer *l, int nin, pg_tensor *const *in, pg_tensor **
   int n = 0;
   for (int i = 0; i < l->def->nin; i++) all[n++] = i < nin ? in[i] : NULL;
   for (int i = 0; i < PG_MAX_SLOT && l->def->slot[i].name; i++) all[n++] = l->slot[i];
-  return pg_layer_run(l, l->def->op, n, all, out);
+  *out = NULL;
+  return run(l, l->op, n, all, out);
 }
 
 pg_status pg_layer_forward(pg_layer *l, int nin, pg_tensor *const *in, pg_tensor **out) {

@@ -42,6 +42,8 @@ typedef struct pg_layer_def {
 struct pg_layer {
   pg_ctx *ctx;
   const pg_layer_def *def;
+  const pg_op *op; /* of the descriptor */
+  int inplace_at;  /* place of the argument "inplace"; -1: none */
   int refs;
   bool training;
   pg_arg arg[PG_MAX_PARAM]; /* by place in def->param */

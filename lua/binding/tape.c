@@ -259,6 +259,13 @@ void pgl_tape_backward(lua_State *L, pgl_tape *t, pg_tensor *root, pg_tensor *gr
   a->create = create;
 }
 
+void pgl_tape_flags(lua_State *L, const pg_tensor *x) {
+  pgl_tape *t = pgl_state_of(L)->tape;
+  if (!t) return;
+  int i = find_slot(t, x);
+  if (i < 0 || slot_at(t, i)->kind != IS_INPUT) t->spoilt = true;
+}
+
 /* Keeps the value at idx for as long as the function that is compiled. */
 static void anchor(lua_State *L, const pgl_tape *t, int idx) {
   idx = lua_absindex(L, idx);

@@ -17,6 +17,8 @@ void pgl_tape_layer(lua_State *L, pgl_tape *t, pg_layer *l, int nin, pg_tensor *
                     pg_tensor *const *out);
 void pgl_tape_backward(lua_State *L, pgl_tape *t, pg_tensor *root, pg_tensor *grad, bool retain,
                        bool create);
+/* Somebody looks whether x requires grad: settled for arguments only. */
+void pgl_tape_flags(lua_State *L, const pg_tensor *x);
 /* idx: where the optimizer lies as a Lua value. */
 void pgl_tape_step(lua_State *L, pgl_tape *t, pg_optim *o, int idx);
 void pgl_tape_zero_grad(lua_State *L, pgl_tape *t, pg_optim *o, int idx, bool set_to_none);

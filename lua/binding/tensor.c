@@ -2,7 +2,7 @@
  * Relies on pgl.h. Spec: spec/binding/tensor_spec.lua. */
 #include <string.h>
 
-#include "pgl.h"
+#include "tape.h"
 
 static const char tensor_tag = 0;
 
@@ -439,9 +439,11 @@ static int push_field(lua_State *L, int field, pg_tensor *t) {
     pgl_push(L, t->grad);
     break;
   case F_REQUIRES_GRAD:
+    pgl_tape_flags(L, t);
     lua_pushboolean(L, t->requires_grad);
     break;
   case F_IS_LEAF:
+    pgl_tape_flags(L, t);
     lua_pushboolean(L, !t->node);
     break;
   default: {

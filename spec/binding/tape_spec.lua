@@ -176,6 +176,14 @@ describe("a compiled function", function()
     assert.equal(0, pg.compile_info(f).replays)
   end)
 
+  it("sees whether a tensor requires grad", function()
+    local w = pg.ones(1)
+    local f = pg.compile(function(x) return w.requires_grad and x + 1 or x - 1 end)
+    for _ = 1, 4 do H.same(f(pg.zeros(1)), {-1}) end
+    w.requires_grad = true
+    for _ = 1, 4 do H.same(f(pg.zeros(1)), {1}) end
+  end)
+
   it("notices state in modules that differs from call to call", function()
     local Running = nn.Module:extend "Running"
     function Running:init() self.last = false end
@@ -236,7 +244,7 @@ describe("a compiled function", function()
         local _ <close> = pg.no_grad()
         y = y * 2
       end
-      return y:view(3, 2), y.requires_grad
+      return y:view(3, 2), x.requires_grad
     end
     local f = pg.compile(fn)
     for k = 1, 6 do
