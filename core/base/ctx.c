@@ -27,7 +27,7 @@ void pg_ctx_free(pg_ctx *ctx) {
   if (!ctx) return;
   for (int i = 0; i < PG_NSLOTS; i++)
     if (ctx->slot[i] && ctx->slot_free[i]) ctx->slot_free[i](ctx->slot[i]);
-  pg_mem_trim(ctx);
+  pg_mem_drop(ctx);
   free(ctx);
 }
 

@@ -1,19 +1,16 @@
-/* The caching allocator: size classes with eight steps per doubling, LIFO free lists.
- * Relies on ctx. Spec: spec/base/mem_spec.lua. */
+/* The caching allocator: size classes with eight steps per doubling and LIFO free lists for small
+ * blocks, the heap for large ones. Relies on heap, ctx. Spec: spec/base/mem_spec.lua. */
 #include "base/mem.h"
 
 #include <stdlib.h>
 #include <string.h>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 #include "base/ctx.h"
 
-#define LARGEST   ((size_t)1 << 46)
-#define SMALL     1024u              /* up to here classes are 64 bytes apart */
-#define SLACK     ((size_t)64 << 20) /* cache that may stand beside a quarter of the peak */
-#define HUGE_PAGE ((size_t)2 << 20)
+#define LARGEST ((size_t)1 << 46)
+#define SMALL   1024u              /* up to here classes are 64 bytes apart */
+#define LARGE   ((size_t)1 << 20)  /* above, blocks come from the heap */
+#define SLACK   ((size_t)64 << 20) /* cache that may stand beside a quarter of the peak */
 
 /* Class of a size and the size of its blocks. */
 static inline int class_of(size_t bytes, size_t *block) {
@@ -42,21 +39,44 @@ static void flush(pg_mem *m) {
   m->cached = 0;
 }
 
-/* A block from the system, NULL where there is none. Large ones ask for huge pages: with small ones
- * the look-up of addresses limits a plain copy to a fraction of the memory's speed. */
-static void *system_block(size_t block) {
-  void *p = NULL;
-  if (posix_memalign(&p, block >= HUGE_PAGE ? HUGE_PAGE : 64, block) != 0) return NULL;
-#if defined(MADV_HUGEPAGE)
-  if (block >= HUGE_PAGE) madvise(p, block, MADV_HUGEPAGE);
-#endif
+size_t pg_mem_cached(const pg_ctx *ctx) { return ctx->mem.cached + ctx->mem.heap.cached; }
+
+void pg_mem_trim(pg_ctx *ctx) {
+  flush(&ctx->mem);
+  pg__heap_trim(&ctx->mem.heap);
+}
+
+void pg_mem_drop(pg_ctx *ctx) {
+  flush(&ctx->mem);
+  pg__heap_drop(&ctx->mem.heap);
+}
+
+static bool in_heap(const pg_mem *m, const void *p) {
+  return (const char *)p >= m->heap.base && (const char *)p < m->heap.top;
+}
+
+/* A block of the class of bytes from its list or from the C library; NULL where there is none. */
+static void *from_lists(pg_mem *m, size_t bytes) {
+  size_t block;
+  int c = class_of(bytes, &block);
+  void *p = m->free_list[c];
+  if (p) {
+    m->free_list[c] = *(void **)p;
+    m->cached -= block;
+    return p;
+  }
+  if (m->cached && m->held + m->cached + block > m->held_peak + m->held_peak / 4 + SLACK) flush(m);
+  p = aligned_alloc(64, block);
+  if (!p && m->cached) {
+    flush(m);
+    p = aligned_alloc(64, block);
+  }
+  m->system += p != NULL;
   return p;
 }
 
-void pg_mem_trim(pg_ctx *ctx) { flush(&ctx->mem); }
-
-/* Refusals, and a block from the system. */
-static __attribute__((noinline)) pg_status alloc_slowly(pg_ctx *ctx, size_t bytes, size_t block,
+/* Refusals, and a block that is large or that no list holds; *block becomes its size. */
+static __attribute__((noinline)) pg_status alloc_slowly(pg_ctx *ctx, size_t bytes, size_t *block,
                                                         void **out) {
   pg_mem *m = &ctx->mem;
   if (m->fail_after >= 0 && m->fail_after-- == 0) {
@@ -67,25 +87,11 @@ static __attribute__((noinline)) pg_status alloc_slowly(pg_ctx *ctx, size_t byte
   if (m->limit && m->live + bytes > m->limit)
     return pg_fail(ctx, PG_ENOMEM, "out of memory (%zu bytes more than the limit of %zu)", bytes,
                    m->limit);
-  size_t same;
-  int c = class_of(bytes, &same);
-  void *p = m->free_list[c];
-  if (p) {
-    m->free_list[c] = *(void **)p;
-    m->cached -= block;
-  } else {
-    if (m->cached && m->held + m->cached + block > m->held_peak + m->held_peak / 4 + SLACK)
-      flush(m);
-    p = system_block(block);
-    if (!p && m->cached) {
-      flush(m);
-      p = system_block(block);
-    }
-    if (!p) return pg_fail(ctx, PG_ENOMEM, "out of memory (%zu bytes)", bytes);
-    m->system++;
-  }
-  *out = p;
-  return PG_OK;
+  bool grown = false;
+  if (bytes > LARGE && !m->no_cache) *out = pg__heap_alloc(&m->heap, bytes, block, &grown);
+  if (*out) m->system += grown;
+  else *out = from_lists(m, bytes);
+  return *out ? PG_OK : pg_fail(ctx, PG_ENOMEM, "out of memory (%zu bytes)", bytes);
 }
 
 pg_status pg_alloc(pg_ctx *ctx, size_t bytes, void **out) {
@@ -99,7 +105,7 @@ pg_status pg_alloc(pg_ctx *ctx, size_t bytes, void **out) {
     m->free_list[c] = *(void **)p;
     m->cached -= block;
   } else {
-    PG_TRY(alloc_slowly(ctx, bytes, block, &p));
+    PG_TRY(alloc_slowly(ctx, bytes, &block, &p));
   }
   m->live += bytes;
   m->held += block;
@@ -118,10 +124,14 @@ pg_status pg_alloc_zero(pg_ctx *ctx, size_t bytes, void **out) {
 void pg_free(pg_ctx *ctx, void *p, size_t bytes) {
   if (!p) return;
   pg_mem *m = &ctx->mem;
-  size_t block;
-  int c = class_of(bytes, &block);
   PG_ASSERT(m->live >= bytes);
   m->live -= bytes;
+  if (bytes > LARGE && in_heap(m, p)) {
+    m->held -= pg__heap_free(&m->heap, p);
+    return;
+  }
+  size_t block;
+  int c = class_of(bytes, &block);
   m->held -= block;
   if (m->no_cache) {
     free(p);

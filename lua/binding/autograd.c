@@ -50,6 +50,7 @@ static int l_backward(lua_State *L) {
     return pgl_wrong(L, "gradient", "a tensor or options", options);
   }
   bool create = option(L, options, "create_graph", false);
+  pgl_before_backward(L, st);
   lua_State *before = st->running;
   st->running = L;
   bool retain = option(L, options, "retain_graph", create);

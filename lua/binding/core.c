@@ -38,7 +38,13 @@ int pgl_refuse(lua_State *L, pg_status s) {
 
 /* Young boxes go early: after a share of what is live, or a number of calls whatever their size, so
  * that a loop which makes the same garbage again and again finds its final size in a few rounds. */
-enum { YOUNG_BYTES = 256 << 10, YOUNG_SHARE = 16, FEW_CALLS = 64, MANY_CALLS = 256 };
+enum {
+  YOUNG_BYTES = 256 << 10,
+  YOUNG_SHARE = 16,
+  FEW_CALLS = 64,
+  MANY_CALLS = 256,
+  GRAPH_BYTES = 4 << 20
+};
 
 static void collect_young(lua_State *L, pgl_state *st) {
   if (lua_gc(L, LUA_GCISRUNNING)) lua_gc(L, LUA_GCSTEP, 0);
@@ -56,6 +62,12 @@ void pgl_pressure(lua_State *L, pgl_state *st) {
   if (++st->calls < FEW_CALLS) return;
   if (allowed < YOUNG_BYTES) allowed = YOUNG_BYTES;
   if (st->calls >= MANY_CALLS || live > st->live_before + allowed) collect_young(L, st);
+}
+
+void pgl_before_backward(lua_State *L, pgl_state *st) {
+  size_t least = st->live_before / YOUNG_SHARE;
+  if (least < GRAPH_BYTES) least = GRAPH_BYTES;
+  if (st->ctx->mem.live > st->live_before + least) collect_young(L, st);
 }
 
 static int l_manual_seed(lua_State *L) {
@@ -135,7 +147,7 @@ static int l_memory(lua_State *L) {
   lua_createtable(L, 0, 5);
   set_size(L, "live", m->live);
   set_size(L, "peak", m->peak);
-  set_size(L, "cached", m->cached);
+  set_size(L, "cached", pg_mem_cached(pgl_ctx(L)));
   set_size(L, "allocations", m->allocations);
   set_size(L, "system", m->system);
   return 1;

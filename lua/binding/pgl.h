@@ -69,6 +69,9 @@ static inline void pgl_changed(pgl_state *st) { st->epoch++; }
 /* Call after bytes were allocated: runs the collector over young boxes now and then, and over all
  * when the soft maximum is passed. */
 void pgl_pressure(lua_State *L, pgl_state *st);
+/* Backward frees a tensor as soon as it is done with it, unless a box holds it: lets go of boxes
+ * that the script has lost, where the graph is large enough. */
+void pgl_before_backward(lua_State *L, pgl_state *st);
 
 /* The arguments of one call, parsed by a parameter list. */
 typedef struct pgl_args {

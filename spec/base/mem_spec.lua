@@ -1,5 +1,5 @@
 -- The allocator: exact accounting, reuse, injected failures. Relies on perigee.core.
--- Sources: core/base/mem.c, core/base/ctx.c.
+-- Sources: core/base/mem.c, core/base/heap.c, core/base/ctx.c.
 
 local core = require "perigee.core"
 
@@ -61,5 +61,44 @@ describe("the allocator", function()
     core.ops.zeros({100000}):release()
     core.trim()
     assert.equal(0, core.memory().cached)
+  end)
+
+  it("serves large sizes from what other sizes have left", function()
+    settle()
+    core.trim()
+    local function take(count, n)
+      local list = {}
+      for i = 1, count do list[i] = core.ops.zeros({n}) end
+      for _, t in ipairs(list) do t:release() end
+    end
+    take(10, 1000000)
+    if core.memory().cached == 0 then return end   -- a build that keeps nothing
+    local system = core.memory().system
+    take(1, 9900000)
+    take(3, 3000000)
+    take(7, 1400000)
+    assert.equal(system, core.memory().system)
+  end)
+
+  it("keeps large blocks apart while they come and go", function()
+    core.manual_seed(3)
+    local before = settle()
+    local kept = {}
+    for i = 1, 150 do
+      local slot = core.ops.randint(1, 12, {1}):item()
+      local old = kept[slot]
+      if old then
+        assert.equal(old.value, old.t:min():item())
+        assert.equal(old.value, old.t:max():item())
+        old.t:release()
+        kept[slot] = nil
+      else
+        local n = core.ops.randint(1, 900000, {1}):item()
+        kept[slot] = {t = core.ops.full({n}, i), value = i}
+      end
+      if i % 50 == 0 then core.trim() end
+    end
+    for _, one in pairs(kept) do one.t:release() end
+    assert.equal(before, settle())
   end)
 end)

@@ -71,4 +71,21 @@ describe("a scope", function()
     y:release()
     H.raises(function() return y + 1 end, "'input': expected a tensor, got one that was released")
   end)
+
+  it("does not keep what the script has lost when backward runs", function()
+    if collectgarbage "generational" ~= "generational" then collectgarbage "incremental" return end
+    local x = core.ops.full({1000000}, 0.5)
+    x.requires_grad = true
+    collectgarbage()
+    local before = core.memory().live
+    local function chain(y)
+      for _ = 1, 8 do y = y:sin() end
+      return y:sum()
+    end
+    local _ <close> = core.scope()
+    local loss = chain(x)
+    assert.is_true(core.memory().live - before >= 7 * 4000000)
+    loss:backward()
+    assert.is_true(core.memory().live - before < 2 * 4000000)
+  end)
 end)
