@@ -114,3 +114,40 @@ describe("searchsorted", function()
     H.raises(function() pg.searchsorted(x, v, {side = "top"}) end, "left")
   end)
 end)
+
+describe("where and nonzero", function()
+  it("list the places of what is true", function()
+    local x = pg.tensor {{0, 1}, {2, 0}}
+    for _, list in ipairs {pg.where(x:ne(0)), x:nonzero {as_tuple = true}, pg.nonzero(x, true)} do
+      H.same(list[1], i64 {1, 2})
+      H.same(list[2], i64 {2, 1})
+    end
+    H.same(pg.nonzero(x), i64 {{1, 2}, {2, 1}})
+    H.same(pg.where(x:ne(0), x, 7), {{7, 1}, {2, 7}})
+  end)
+end)
+
+describe("bernoulli", function()
+  it("takes a probability for all elements", function()
+    H.same(pg.bernoulli(pg.zeros(3), 1), {1, 1, 1})
+    H.same(pg.zeros(3):bernoulli {p = 0}, {0, 0, 0})
+    H.same(pg.bernoulli(pg.ones(3)), {1, 1, 1})
+    H.raises(function() pg.bernoulli(pg.zeros(3), 2) end, "bernoulli")
+  end)
+end)
+
+describe("scatter", function()
+  local index = i64 {1, 3}
+  it("takes a value by position or by name, and a reduction", function()
+    local x = pg.tensor {2, 3, 4}
+    H.same(x:scatter(1, index, 7), {7, 3, 7})
+    H.same(pg.scatter(x, 1, index, {value = 7}), {7, 3, 7})
+    H.same(x:scatter(1, index, pg.tensor {5, 6}, {reduce = "add"}), {7, 3, 10})
+    H.same(x:scatter(1, index, 3, {reduce = "multiply"}), {6, 3, 12})
+    H.same(x:scatter(1, index, {src = pg.tensor {5, 6}, reduce = "multiply"}), {10, 3, 24})
+    assert.is_true(rawequal(x, x:scatter_(1, index, 1, {reduce = "add"})))
+    H.same(x, {3, 3, 5})
+    H.same(x:scatter {dim = 1, index = index, src = pg.tensor {0, 0}}, {0, 3, 0})
+    H.raises(function() x:scatter(1, index, 1, {reduce = "mul"}) end, "multiply")
+  end)
+end)

@@ -1,6 +1,7 @@
 --- Functions that PyTorch overloads by the kind of an argument: max and min of two tensors,
--- index_put with a list of indices, polygamma(n, x), randint from 1, to(other),
--- var(unbiased), searchsorted with side and sorter. Elsewhere they are the ops of the same name.
+-- index_put with a list of indices, polygamma(n, x), randint from 1, to(other), var(unbiased),
+-- searchsorted with side and sorter, where(condition), nonzero as a list, bernoulli(x, p), scatter
+-- of a value or with a reduction. Elsewhere they are the ops of the same name.
 -- Relies on perigee.core, blame, tensor/define, util. Spec: spec/tensor/overload_spec.lua.
 
 local blame = require "perigee.blame"
@@ -105,5 +106,59 @@ for _, name in ipairs {"searchsorted", "bucketize"} do
     end
     if opt.sorter then first = ops.gather(first, -1, opt.sorter) end
     return blame.call("", op, first, second, right)
+  end)
+end
+
+--- The places of true elements as a list of index vectors, one a dim.
+local nonzero, where = ops.nonzero, ops.where
+local function places(x) return ops.unbind(ops.nonzero(x), 2) end
+
+overload("where", function(condition, ...)
+  if select("#", ...) == 0 and core.is_tensor(condition) then
+    return blame.call("", places, condition)
+  end
+  return blame.call("", where, condition, ...)
+end)
+
+overload("nonzero", function(input, options)
+  local as_tuple = options
+  if type(options) == "table" then
+    as_tuple = util.options("nonzero", options, {as_tuple = false}).as_tuple
+  end
+  return blame.call("", as_tuple and places or nonzero, input)
+end)
+
+--- bernoulli(x, p): every element 1 with probability p, x giving the shape alone.
+local bernoulli = ops.bernoulli
+overload("bernoulli", function(input, p)
+  if type(p) == "table" and not core.is_tensor(p) then
+    p = util.options("bernoulli", p, {"p"}).p
+  end
+  if p == nil then return blame.call("", bernoulli, input) end
+  return blame.call("", function() return ops.bernoulli_(ops.empty_like(input), p) end)
+end)
+
+--- scatter(x, dim, index, source or value, {reduce = "add" or "multiply"}); the source may be named
+-- src, the number value.
+for _, mark in ipairs {"", "_"} do
+  local name = "scatter" .. mark
+  local plain, add, reduce = ops[name], ops["scatter_add" .. mark], ops["scatter_reduce" .. mark]
+  overload(name, function(input, dim, index, source, ...)
+    if index == nil then return blame.call("", plain, input, dim) end -- all by name
+    local options = select("#", ...) > 0 and (...) or source
+    local named = type(options) == "table" and not core.is_tensor(options)
+    if not named or options.value == nil and options.reduce == nil then
+      return blame.call("", plain, input, dim, index, source, ...)
+    end
+    local opt = util.options(name, options, {"src", "value", "reduce"})
+    if source == options then source = opt.value == nil and opt.src or opt.value end
+    if opt.reduce == nil then return blame.call("", plain, input, dim, index, source) end
+    local how = util.choice(name, "reduce", opt.reduce, {"add", "multiply"})
+    if not core.is_tensor(source) then
+      util.expect(name, "value", source, "number")
+      source = ops.full(index.shape, source, {dtype = input.dtype})
+    end
+    if how == "add" then return blame.call("", add, input, dim, index, source) end
+    return blame.call("", reduce, input, dim, index, source, "prod")
   end)
 end
