@@ -42,6 +42,11 @@ void pg_call_init(pg_call *c, pg_ctx *ctx, const pg_op *op) {
   }
 }
 
+/* in[i] as the caller gave it. */
+static pg_tensor *given(const pg_call *c, int i) {
+  return c->given && i < PG_MAX_IN ? c->given[i] : c->in[i];
+}
+
 static bool grads_flow(const pg_call *c) {
   if (!c->ctx->grad_mode || (c->op->flags & PG_NODIFF) || !c->op->backward) return false;
   bool list = c->op->param[0].kind == PG_TENSORS;
@@ -53,7 +58,8 @@ static bool grads_flow(const pg_call *c) {
       return false;
     }
     if (p->kind != PG_TENSOR) continue;
-    if (!list && c->in[i] && c->in[i]->requires_grad && !(p->flags & PG_NOGRAD)) return true;
+    const pg_tensor *t = given(c, i);
+    if (!list && t && t->requires_grad && !(p->flags & PG_NOGRAD)) return true;
     i++;
   }
   return false;
@@ -68,26 +74,104 @@ static unsigned in_flags(const pg_op *op, int i) {
   return 0;
 }
 
+/* *out = a new tensor with t's values in another dtype, and its memory order; no graph. */
+static pg_status cast_copy(pg_ctx *ctx, const pg_tensor *t, pg_dtype dtype, pg_tensor **out) {
+  PG_TRY(pg_tensor_new_like(ctx, t, dtype, out));
+  if (t->storage->device == PG_META) return PG_OK;
+  pg_status s = pg_tensor_copy(*out, t);
+  if (s == PG_OK) return PG_OK;
+  pg_tensor_unref(*out);
+  *out = NULL;
+  return s;
+}
+
+/* *out = t, a leaf, in bfloat16: made once for each version of t, and kept with it. */
+static pg_status cast_kept(pg_ctx *ctx, pg_tensor *t, pg_tensor **out) {
+  if (!t->low || t->low_version != t->storage->version) {
+    pg_tensor_unref(t->low);
+    t->low = NULL;
+    PG_TRY(cast_copy(ctx, t, PG_BF16, &t->low));
+    t->low_version = t->storage->version;
+  }
+  return pg_tensor_detach(ctx, t->low, out);
+}
+
+/* in[i] = the given tensor in this dtype. The copy stays outside the graph, which sees the given
+ * one; only what a composed op is made of has to find the cast there. */
+static pg_status convert(pg_call *c, int i, pg_dtype to, pg_tensor **owned) {
+  pg_ctx *ctx = c->ctx;
+  pg_tensor *t = given(c, i), *made = NULL;
+  if (t->is_number && t->refs == 1 && t->storage->refs == 1) { /* our own scalar: change it */
+    double v = pg_item_f64(t);
+    t->dtype = (unsigned char)to;
+    pg_put_f64(t, 0, v);
+    return PG_OK;
+  }
+  const char *doing = ctx->doing;
+  const bool flow = t->requires_grad && ctx->grad_mode;
+  if (flow && (c->op->flags & PG_COMPOSED)) PG_TRY(pg_do(ctx, &made, "to", "ti", t, (int64_t)to));
+  else if (to == PG_BF16 && t->requires_grad && !t->node) PG_TRY(cast_kept(ctx, t, &made));
+  else PG_TRY(cast_copy(ctx, t, to, &made));
+  ctx->doing = doing;
+  made->requires_grad = t->requires_grad;
+  pg_tensor_unref(owned[i]);
+  c->in[i] = owned[i] = made;
+  return PG_OK;
+}
+
 static pg_status convert_inputs(pg_call *c, pg_tensor **owned) {
   static const unsigned char none[PG_MAX_IN];
   if (memcmp(c->cast, none, sizeof none) == 0) return PG_OK;
+  for (int i = 0; i < c->nin && i < PG_MAX_IN; i++)
+    if (c->cast[i]) PG_TRY(convert(c, i, (pg_dtype)(c->cast[i] - 1), owned));
+  return PG_OK;
+}
+
+/* Converts all inputs of one dtype to another. */
+static pg_status convert_all(pg_call *c, pg_dtype from, pg_dtype to, pg_tensor **owned) {
   for (int i = 0; i < c->nin && i < PG_MAX_IN; i++) {
-    if (!c->cast[i]) continue;
-    pg_dtype to = (pg_dtype)(c->cast[i] - 1);
-    pg_tensor *t = c->in[i];
-    if (t->is_number && t->refs == 1 && t->storage->refs == 1) { /* our own scalar: change it */
-      double v = pg_item_f64(t);
-      t->dtype = (unsigned char)to;
-      pg_put_f64(t, 0, v);
-      continue;
-    }
-    const char *doing = c->ctx->doing;
-    if (t->requires_grad && c->ctx->grad_mode)
-      PG_TRY(pg_do(c->ctx, &owned[i], "to", "ti", t, (int64_t)to));
-    else PG_TRY(pg__as(c->ctx, t, to, &owned[i]));
-    c->ctx->doing = doing;
-    c->in[i] = owned[i];
+    const pg_tensor *t = c->in[i];
+    if (t && t->dtype == from && !t->is_number) PG_TRY(convert(c, i, to, owned));
   }
+  return PG_OK;
+}
+
+/* Are the results of an op that works in float32 to be rounded to bfloat16? As the first floating
+ * tensor is; where all take part alike, only if all are. */
+static bool rounds(const pg_call *c) {
+  bool every = c->op->flags & PG_FULL, first = true;
+  for (int i = 0; i < c->nin && i < PG_MAX_IN; i++) {
+    const pg_tensor *t = c->in[i];
+    if (!t || t->is_number || !pg_is_float((pg_dtype)t->dtype)) continue;
+    if (t->dtype != PG_BF16 && (every || first)) return false;
+    first = false;
+  }
+  return true;
+}
+
+/* infer; where the op has no bfloat16 kernels, once more on float32 copies. */
+static pg_status infer(pg_call *c, pg_tensor **owned) {
+  const pg_op *op = c->op;
+  const bool list = op->param[0].kind == PG_TENSORS;
+  c->widen = c->given && !list ? PG_WIDEN_MAY : PG_WIDEN_NO;
+  pg_status s = op->infer(c);
+  if (s == PG_OK || c->widen != PG_WIDEN_ASKED) return s;
+  const bool round = rounds(c);
+  memset(c->cast, 0, sizeof c->cast);
+  c->widen = PG_WIDEN_NO;
+  PG_TRY(convert_all(c, PG_BF16, PG_F32, owned));
+  PG_TRY(op->infer(c));
+  if (round) c->widen = PG_WIDEN_DONE;
+  return PG_OK;
+}
+
+/* *t, owned, becomes bfloat16. */
+static pg_status round_one(pg_ctx *ctx, pg_tensor **t) {
+  pg_tensor *wide = *t, *narrow;
+  if (!wide || wide->dtype != PG_F32) return PG_OK;
+  PG_TRY(cast_copy(ctx, wide, PG_BF16, &narrow));
+  pg_tensor_unref(wide);
+  *t = narrow;
   return PG_OK;
 }
 
@@ -98,8 +182,9 @@ static pg_status check_inplace(pg_call *c, pg_tensor *t, bool flow, pg_tensor **
   if (o->nd != t->nd || memcmp(o->shape, t->shape, sizeof *o->shape * o->nd) != 0)
     return pg_bad_in(c, PG_ESHAPE, 0, "%s to hold the result in place",
                      pg_shape_str_of(o->nd, o->shape).s);
-  if (o->dtype != t->dtype && (pg_is_float((pg_dtype)o->dtype) > pg_is_float((pg_dtype)t->dtype) ||
-                               t->dtype == PG_BOOL || flow))
+  if (o->dtype != t->dtype && c->widen != PG_WIDEN_DONE &&
+      (pg_is_float((pg_dtype)o->dtype) > pg_is_float((pg_dtype)t->dtype) || t->dtype == PG_BOOL ||
+       flow))
     return pg_fail(
         c->ctx, PG_EDTYPE, "argument '%s': expected %s to hold the result in place, got %s",
         pg_in_name(c, 0), pg_dtype_name((pg_dtype)o->dtype), pg_dtype_name((pg_dtype)t->dtype));
@@ -136,11 +221,12 @@ static pg_status check_inplace(pg_call *c, pg_tensor *t, bool flow, pg_tensor **
 static pg_status make_outputs(pg_call *c, int device) {
   for (int j = 0; j < c->nout; j++) {
     const pg_out *o = &c->os[j];
+    const bool round = device == PG_META && c->widen == PG_WIDEN_DONE && o->dtype == PG_F32;
     if (o->view) {
       PG_TRY(pg_tensor_alias(c->ctx, c->in[0], o->nd, o->shape, o->stride, o->offset, &c->out[j]));
       c->out[j]->is_view = true;
     } else {
-      PG_TRY(pg__tensor_new_checked(c->ctx, (pg_dtype)o->dtype, o->nd, o->shape,
+      PG_TRY(pg__tensor_new_checked(c->ctx, round ? PG_BF16 : (pg_dtype)o->dtype, o->nd, o->shape,
                                     o->strided ? o->stride : NULL, o->numel, device, &c->out[j]));
     }
   }
@@ -165,13 +251,22 @@ static bool overwrites_saved(const pg_call *c) {
 
 /* *out = a copy of in[0] with its place in the graph. */
 static pg_status copy_before(pg_call *c, pg_tensor **out) {
-  pg_tensor *t = c->in[0];
-  PG_TRY(pg_tensor_clone(c->ctx, t, out));
+  const pg_tensor *t = given(c, 0);
+  PG_TRY(pg_tensor_clone(c->ctx, c->in[0], out));
   (*out)->requires_grad = t->requires_grad;
   (*out)->node = t->node;
   (*out)->node_out = t->node_out;
   if (t->node) t->node->refs++;
   return PG_OK;
+}
+
+/* What a node keeps of input i: in float32 for an op that works in float32 the bfloat16 tensor that
+ * was given is kept, which is half as large, and widened again for backward. */
+static pg_tensor *kept_input(const pg_call *c, int i, pg_tensor *before) {
+  pg_tensor *t = c->in[i], *g = given(c, i);
+  if (before && t->storage == c->in[0]->storage) return before;
+  const bool overwritten = c->inplace && g->storage == c->out[0]->storage;
+  return g->dtype == PG_BF16 && t->dtype == PG_F32 && !overwritten ? g : t;
 }
 
 /* Makes the node of a finished call and hangs the outputs on it. before: in[0] as it was, where the
@@ -241,19 +336,22 @@ pg_status pg__record(pg_call *c, pg_tensor *before) {
   for (int i = 0; i < c->nin; i++) {
     pg_tensor *t = c->in[i];
     if (!t) continue;
+    pg_tensor *g = given(c, i);
     meta_of(&n->meta[i], t);
+    n->edge[i].dtype = g->dtype;
+    n->widened = n->widened || (g->dtype == PG_BF16 && t->dtype == PG_F32);
     unsigned bit = op->param[0].kind == PG_TENSORS ? PG_SAVE_IN(0) : i < 16 ? PG_SAVE_IN(i) : 0;
     if (op->saves & bit) {
-      n->in[i] = pg_tensor_ref(before && t->storage == c->in[0]->storage ? before : t);
+      n->in[i] = pg_tensor_ref(kept_input(c, i, before));
       n->version[i] = n->in[i]->storage->version;
     }
-    if (!t->requires_grad || (in_flags(op, i) & PG_NOGRAD)) continue;
-    if (t->node) {
-      n->edge[i].node = t->node;
-      n->edge[i].out = t->node_out;
-      t->node->refs++;
+    if (!g->requires_grad || (in_flags(op, i) & PG_NOGRAD)) continue;
+    if (g->node) {
+      n->edge[i].node = g->node;
+      n->edge[i].out = g->node_out;
+      g->node->refs++;
     } else {
-      n->edge[i].leaf = pg_tensor_ref(t);
+      n->edge[i].leaf = pg_tensor_ref(g);
     }
   }
   memcpy(n->keep, c->keep, sizeof n->keep);
@@ -291,6 +389,21 @@ static pg_status forward_and_copy(pg_call *c) {
   return s;
 }
 
+/* Runs an in-place forward on the float32 copy in in[0] and rounds that into the tensor itself. */
+static pg_status forward_widened(pg_call *c) {
+  pg_tensor *into = c->out[0];
+  c->out[0] = c->in[0];
+  pg_status s = c->op->forward[PG_HOST](c);
+  c->out[0] = into;
+  return s == PG_OK ? pg_tensor_copy(into, c->in[0]) : s;
+}
+
+static pg_status forward_in_place(pg_call *c) {
+  if (c->widen == PG_WIDEN_DONE && c->in[0] != c->out[0]) return forward_widened(c);
+  if (c->os[0].dtype != c->out[0]->dtype) return forward_and_copy(c);
+  return c->op->forward[PG_HOST](c);
+}
+
 /* In anomaly mode: PG_EVALUE where the op made a NaN from inputs without any. */
 static pg_status check_anomaly(pg_call *c) {
   bool made = false;
@@ -299,15 +412,36 @@ static pg_status check_anomaly(pg_call *c) {
   return made ? pg_fail(c->ctx, PG_EVALUE, "made a NaN from inputs without any") : PG_OK;
 }
 
+/* The results of a composed op, rounded in the graph. */
+static pg_status round_recorded(pg_call *c) {
+  for (int j = 0; j < c->nout; j++) {
+    pg_tensor *wide = c->out[j], *narrow;
+    if (!wide || wide->dtype != PG_F32) continue;
+    PG_TRY(pg_do(c->ctx, &narrow, "to", "ti", wide, (int64_t)PG_BF16));
+    pg_tensor_unref(wide);
+    c->out[j] = narrow;
+  }
+  return PG_OK;
+}
+
 static pg_status run(pg_call *c, pg_tensor **owned) {
   const pg_op *op = c->op;
+  const bool autocast = c->ctx->autocast;
   int device = PG_HOST;
   for (int i = 0; i < c->nin; i++)
     if (c->in[i] && c->in[i]->storage->device == PG_META) device = PG_META;
-  PG_TRY(op->infer(c));
-  pg_tensor *self = c->nin ? c->in[0] : NULL;
+  if (autocast && !c->inplace && (op->flags & PG_LOWER))
+    PG_TRY(convert_all(c, PG_F32, PG_BF16, owned));
+  if (autocast && !c->inplace && (op->flags & PG_FULL))
+    PG_TRY(convert_all(c, PG_BF16, PG_F32, owned));
+  PG_TRY(infer(c, owned));
+  pg_tensor *self = c->nin ? given(c, 0) : NULL;
   PG_TRY(convert_inputs(c, owned));
-  if (op->flags & PG_COMPOSED) return op->forward[PG_HOST](c);
+  c->ctx->autocast = autocast && (op->flags & PG_COMPOSED) && !(op->flags & PG_FULL);
+  if (op->flags & PG_COMPOSED) {
+    PG_TRY(op->forward[PG_HOST](c));
+    return c->widen == PG_WIDEN_DONE ? round_recorded(c) : PG_OK;
+  }
   bool flow = grads_flow(c);
   c->recording = flow;
   if (c->inplace) {
@@ -316,7 +450,7 @@ static pg_status run(pg_call *c, pg_tensor **owned) {
     if (device == PG_META) return PG_OK;
     pg_tensor *before = NULL;
     if (flow && overwrites_saved(c)) PG_TRY(copy_before(c, &before));
-    pg_status s = c->os[0].dtype != self->dtype ? forward_and_copy(c) : op->forward[PG_HOST](c);
+    pg_status s = forward_in_place(c);
     c->out[0]->storage->version++;
     if (s == PG_OK && flow) s = pg__record(c, before);
     pg_tensor_unref(before);
@@ -328,6 +462,8 @@ static pg_status run(pg_call *c, pg_tensor **owned) {
       return PG_OK;
     }
     if (op->forward[PG_HOST]) PG_TRY(op->forward[PG_HOST](c));
+    for (int j = 0; j < c->nout && c->widen == PG_WIDEN_DONE; j++)
+      PG_TRY(round_one(c->ctx, &c->out[j]));
     if (c->ctx->anomaly) PG_TRY(check_anomaly(c));
   }
   return flow ? pg__record(c, NULL) : PG_OK;
@@ -339,8 +475,12 @@ static pg_status apply(pg_call *c) {
   ctx->doing = c->name ? c->name : c->op->name;
   pg_tensor *owned[PG_MAX_IN] = {0}, *given[PG_MAX_IN];
   int n = c->nin < PG_MAX_IN ? c->nin : PG_MAX_IN;
+  const bool autocast = ctx->autocast;
   for (int i = 0; i < n; i++) given[i] = c->in[i];
+  c->given = given;
   pg_status s = run(c, owned);
+  ctx->autocast = autocast;
+  c->given = NULL;
   for (int i = 0; i < n; i++) {
     c->in[i] = given[i];
     pg_tensor_unref(owned[i]);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "autograd/profile.h"
+#include "autograd/registry.h"
 
 /* --- freeing
  * ---------------------------------------------------------------------------------------------- */
@@ -214,8 +215,8 @@ static pg_status end_waiting(engine *e, pg_status s) {
   return s;
 }
 
-/* g in m's dtype and shape; takes g. */
-static pg_status fit(engine *e, pg_tensor *g, const pg_meta *m, pg_tensor **out) {
+/* g in m's shape and this dtype; takes g. */
+static pg_status fit(engine *e, pg_tensor *g, const pg_meta *m, int dtype, pg_tensor **out) {
   *out = g;
   if (g->nd != m->nd || memcmp(g->shape, m->shape, sizeof *m->shape * m->nd) != 0) {
     pg_status s = pg_sum_to(e->ctx, g, m, out);
@@ -223,8 +224,8 @@ static pg_status fit(engine *e, pg_tensor *g, const pg_meta *m, pg_tensor **out)
     PG_TRY(s);
     g = *out;
   }
-  if (g->dtype == m->dtype) return PG_OK;
-  pg_status s = pg_do(e->ctx, out, "to", "ti", g, (int64_t)m->dtype);
+  if (g->dtype == dtype) return PG_OK;
+  pg_status s = pg_do(e->ctx, out, "to", "ti", g, (int64_t)dtype);
   pg_tensor_unref(g);
   return s;
 }
@@ -232,7 +233,7 @@ static pg_status fit(engine *e, pg_tensor *g, const pg_meta *m, pg_tensor **out)
 /* Takes g to where edge i of n leads. */
 static pg_status deliver(engine *e, pg_node *n, int i, pg_tensor *g) {
   pg_edge *edge = &n->edge[i];
-  PG_TRY(fit(e, g, &n->meta[i], &g));
+  PG_TRY(fit(e, g, &n->meta[i], edge->dtype, &g));
   if (edge->leaf && edge->leaf->hooks) return keep_waiting(e, edge->leaf, g);
   if (edge->leaf) return deliver_leaf(e, edge->leaf, g);
   pg_status s = accumulate(e, &edge->node->grad[edge->out], g);
@@ -272,6 +273,99 @@ static pg_status rejoin(pg_node *n, int j, pg_tensor **out) {
   (*out)->requires_grad = true;
   n->refs++;
   return PG_OK;
+}
+
+/* *out = an owned ref of saved input i; where the op cast what it was given, part of the graph
+ * again as that cast, for a backward that is recorded. */
+static pg_status rejoin_cast(pg_node *n, int i, pg_tensor **out) {
+  const pg_edge *edge = &n->edge[i];
+  pg_tensor *saved = n->in[i];
+  if (saved->dtype == edge->dtype || (!edge->node && !edge->leaf)) {
+    *out = pg_tensor_ref(saved);
+    return PG_OK;
+  }
+  pg_tensor *source; /* only its place in the graph and its dtype count */
+  PG_TRY(pg_tensor_detach(n->ctx, saved, &source));
+  source->dtype = edge->dtype;
+  source->requires_grad = true;
+  if (edge->node) {
+    source->node = edge->node;
+    source->node_out = (short)edge->out;
+    edge->node->refs++;
+  }
+  pg_call c;
+  pg_call_init(&c, n->ctx, pg_op_find(n->ctx, "to"));
+  c.in[0] = edge->leaf ? edge->leaf : source;
+  c.arg[0].set = true;
+  c.arg[0].i = saved->dtype;
+  pg_status s = pg_tensor_detach(n->ctx, saved, &c.out[0]);
+  if (s == PG_OK) s = pg__record(&c, NULL);
+  pg_tensor_unref(source);
+  *out = c.out[0];
+  return s;
+}
+
+/* *out = t, owned; float32 where it is bfloat16. */
+static pg_status widened(engine *e, pg_tensor *t, pg_tensor **out) {
+  *out = NULL;
+  if (!t || t->dtype != PG_BF16) {
+    *out = pg_tensor_ref(t);
+    return PG_OK;
+  }
+  if (e->create) return pg_do(e->ctx, out, "to", "ti", t, (int64_t)PG_F32);
+  PG_TRY(pg_tensor_new_like(e->ctx, t, PG_F32, out));
+  pg_status s = pg_tensor_copy(*out, t);
+  if (s == PG_OK) return PG_OK;
+  pg_tensor_unref(*out);
+  *out = NULL;
+  return s;
+}
+
+/* Replaces *t, owned, by widened(*t). */
+static pg_status widen_own(engine *e, pg_tensor **t) {
+  pg_tensor *old = *t;
+  pg_status s = widened(e, old, t);
+  pg_tensor_unref(old);
+  return s;
+}
+
+/* Runs backward on c, whose tensors are n's, in a form that the op can take: what its forward
+ * widened is widened, what it cast is part of the graph if backward is recorded. */
+static pg_status backward_adapted(engine *e, pg_node *n, pg_call *c) {
+  pg_tensor *in[PG_MAX_IN] = {NULL}, *gout[PG_MAX_OUT] = {NULL}, *out[PG_MAX_OUT] = {NULL};
+  PG_ASSERT(n->nin <= PG_MAX_IN);
+  pg_status s = PG_OK;
+  for (int i = 0; i < n->nin && s == PG_OK; i++) {
+    if (!n->in[i]) continue;
+    if (e->create) s = rejoin_cast(n, i, &in[i]);
+    else in[i] = pg_tensor_ref(n->in[i]);
+    if (s == PG_OK && n->widened) s = widen_own(e, &in[i]);
+  }
+  for (int j = 0; j < n->nout && s == PG_OK; j++) {
+    gout[j] = pg_tensor_ref(c->gout[j]);
+    out[j] = pg_tensor_ref(c->out[j]);
+    if (n->widened) s = widen_own(e, &gout[j]);
+    if (s == PG_OK && n->widened) s = widen_own(e, &out[j]);
+  }
+  pg_call inner = *c;
+  inner.in = in;
+  memcpy(inner.gout, gout, sizeof gout);
+  memcpy(inner.out, out, sizeof out);
+  if (s == PG_OK) s = n->op->backward(&inner);
+  for (int i = 0; i < n->nin; i++) pg_tensor_unref(in[i]);
+  for (int j = 0; j < n->nout; j++) {
+    pg_tensor_unref(gout[j]);
+    pg_tensor_unref(out[j]);
+  }
+  return s;
+}
+
+/* Did the op work on other dtypes than it was given? */
+static bool has_casts(const pg_node *n) {
+  bool any = n->widened;
+  for (int i = 0; i < n->nin && n->nin <= PG_MAX_IN; i++)
+    any = any || (n->in[i] && n->in[i]->dtype != n->edge[i].dtype);
+  return any;
 }
 
 /* In anomaly mode: PG_EVALUE where backward made a NaN from gradients without any. */
@@ -331,7 +425,10 @@ static pg_status run_node(engine *e, pg_node *n) {
     c.out[j] = n->out[j];
     if (e->create && s == PG_OK) s = rejoin(n, j, &c.out[j]);
   }
-  if (s == PG_OK) s = n->op->backward(&c);
+  if (s == PG_OK) {
+    const bool adapt = n->widened || (e->create && has_casts(n));
+    s = adapt ? backward_adapted(e, n, &c) : n->op->backward(&c);
+  }
   for (int j = 0; j < n->nout; j++)
     if (c.out[j] != n->out[j]) pg_tensor_unref(c.out[j]);
   ctx->doing = n->op->name;
@@ -368,8 +465,9 @@ static pg_status catch_results(engine *e, pg_node *n) {
 
 static pg_status run(engine *e) {
   pg_ctx *ctx = e->ctx;
-  bool mode = ctx->grad_mode;
+  const bool mode = ctx->grad_mode, autocast = ctx->autocast;
   ctx->grad_mode = e->create;
+  ctx->autocast = false; /* gradients come in the dtypes that forward chose */
   pg_status s = PG_OK;
   while (e->count) {
     pg_node *n = heap_pop(e);
@@ -388,6 +486,7 @@ static pg_status run(engine *e) {
   }
   s = end_waiting(e, s);
   ctx->grad_mode = mode;
+  ctx->autocast = autocast;
   pg_free(ctx, e->heap, sizeof *e->heap * (size_t)e->room);
   return s;
 }
@@ -416,7 +515,8 @@ static pg_status seed(engine *e, pg_tensor *root, pg_tensor *grad) {
     pg_tensor_fill(g, 1);
   }
   if (!root->node) return deliver_leaf(e, root, g);
-  PG_TRY(fit(e, g, &root->node->out_meta[root->node_out], &g));
+  const pg_meta *m = &root->node->out_meta[root->node_out];
+  PG_TRY(fit(e, g, m, m->dtype, &g));
   PG_TRY(accumulate(e, &root->node->grad[root->node_out], g));
   return heap_push(e, root->node);
 }

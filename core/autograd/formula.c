@@ -42,31 +42,35 @@ static double read_number(const char **text) {
   return v / unit;
 }
 
-/* A tensor as an operand; one that came from a number is that number again. */
-static value operand_of(pg_tensor *t) {
-  if (t->is_number) return (value){NULL, pg_item_f64(t)};
-  return (value){pg_tensor_ref(t), 0};
+/* Pushes a tensor; one that came from a number is that number again, bfloat16 is computed with in
+ * float32. */
+static pg_status push_tensor(formula *f, pg_tensor *t) {
+  value v = {NULL, 0};
+  if (t->is_number) v.v = pg_item_f64(t);
+  else if (t->dtype != PG_BF16) v.t = pg_tensor_ref(t);
+  else PG_TRY(pg_do(f->c->ctx, &v.t, "to", "ti", t, (int64_t)PG_F32));
+  f->val[f->nval++] = v;
+  return PG_OK;
 }
 
-static value variable(const formula *f, char name) {
+static pg_status push_variable(formula *f, char name) {
   const pg_call *c = f->c;
   switch (name) {
   case 'g':
-    return operand_of(c->gout[0]);
+    return push_tensor(f, c->gout[0]);
   case 'y':
-    return operand_of(c->out[0]);
+    return push_tensor(f, c->out[0]);
   case 'x':
   case 'a':
-    return operand_of(c->in[0]);
+    return push_tensor(f, c->in[0]);
   case 'b':
-    return operand_of(c->in[1]);
+    return push_tensor(f, c->in[1]);
   case 'c':
-    return operand_of(c->in[2]);
-  case 'p':
-    return (value){NULL, f->p};
+    return push_tensor(f, c->in[2]);
   default:
-    PG_ASSERT(name == 'q');
-    return (value){NULL, f->q};
+    PG_ASSERT(name == 'p' || name == 'q');
+    f->val[f->nval++] = (value){NULL, name == 'p' ? f->p : f->q};
+    return PG_OK;
   }
 }
 
@@ -143,7 +147,7 @@ static pg_status evaluate(formula *f, const char *s) {
         s++;
       } else {
         PG_ASSERT(s == start + 1);
-        f->val[f->nval++] = variable(f, *start);
+        PG_TRY(push_variable(f, *start));
         operand = false;
       }
     } else if (*s == '(') {

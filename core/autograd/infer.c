@@ -196,6 +196,10 @@ pg_status pg_out_view(pg_call *c, int j, int nd, const int64_t *shape, const int
 pg_status pg_want(pg_call *c, int i, unsigned mask) {
   const pg_tensor *t = c->in[i];
   if (!t || (mask >> t->dtype & 1)) return PG_OK;
+  if (c->widen == PG_WIDEN_MAY && t->dtype == PG_BF16 && (mask >> PG_F32 & 1)) {
+    c->widen = PG_WIDEN_ASKED;
+    return PG_EDTYPE;
+  }
   char list[96] = "";
   size_t at = 0;
   int left = __builtin_popcount(mask);

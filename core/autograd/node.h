@@ -22,9 +22,10 @@ typedef struct pg_function {
 } pg_function;
 
 typedef struct pg_edge {
-  pg_node *node;   /* owned; NULL for a leaf or where no gradient flows */
-  pg_tensor *leaf; /* owned; a leaf that wants grad */
-  int out;         /* which output of node */
+  pg_node *node;       /* owned; NULL for a leaf or where no gradient flows */
+  pg_tensor *leaf;     /* owned; a leaf that wants grad */
+  int out;             /* which output of node */
+  unsigned char dtype; /* of the tensor that the caller gave, whatever the op worked on */
 } pg_edge;
 
 struct pg_node {
@@ -45,9 +46,10 @@ struct pg_node {
   pg_arg *arg;
   int64_t *ints;
   pg_node *next_dead;
-  int heap_at;                  /* place in the engine's heap + 1; 0 outside */
-  bool used;                    /* backward ran and the saved tensors are gone */
-  const char *where;            /* the layer that ran the op, a constant; may be NULL */
+  int heap_at;       /* place in the engine's heap + 1; 0 outside */
+  bool used;         /* backward ran and the saved tensors are gone */
+  bool widened;      /* the op worked in float32: backward gets bfloat16 tensors so too */
+  const char *where; /* the layer that ran the op, a constant; may be NULL */
   struct pg_function *function; /* owned; NULL but for functions from outside */
   struct pg_hook *hooks;        /* owned */
 };

@@ -78,6 +78,15 @@ typedef struct pg_arg {
   const char *s;
 } pg_arg;
 
+/* How an op that has no bfloat16 kernels runs on bfloat16 tensors: infer meets one, the caller
+ * widens them all to float32, and rounds the results. */
+typedef enum pg_widen {
+  PG_WIDEN_NO,    /* a bfloat16 tensor that pg_want does not list is an error */
+  PG_WIDEN_MAY,   /* .. makes pg_want ask for float32 */
+  PG_WIDEN_ASKED, /* it did */
+  PG_WIDEN_DONE   /* in[] is widened, results are rounded to bfloat16 */
+} pg_widen;
+
 /* What infer decides about an output. */
 typedef struct pg_out {
   unsigned char dtype, nd;
@@ -107,6 +116,7 @@ struct pg_call {
   bool recording;   /* forward: a gradient will be asked for, keep[] is worth filling; backward:
                        create_graph */
   pg_tensor **in;
+  pg_tensor **given; /* in[0..PG_MAX_IN) before casts: where the gradients go; NULL: like in */
   const pg_meta *meta;
   bool *need;
   pg_tensor **gin;
@@ -115,6 +125,7 @@ struct pg_call {
   pg_out os[PG_MAX_OUT];
   pg_arg arg[PG_MAX_PARAM];
   unsigned char cast[PG_MAX_IN]; /* 1 + dtype that infer wants in[i] converted to before forward */
+  unsigned char widen;           /* a pg_widen */
   void *user;                    /* backward of a function from outside: its pg_function */
   int nints;
   int64_t ints[PG_MAX_INTS]; /* room for lists; infer may add to it */
@@ -132,8 +143,10 @@ enum {                 /* flags of an op */
        PG_INPLACE_ONLY = 64, /* only op_ exists */
        PG_LINALG = 128,      /* lives in pg.linalg */
        PG_INIT = 256,        /* lives in nn.init */
-       PG_COMPOSED = 512     /* forward makes out[] from other ops, which are what is recorded, and
+       PG_COMPOSED = 512,    /* forward makes out[] from other ops, which are what is recorded, and
                                 runs on shape-only tensors too; infer only checks; no backward */
+       PG_LOWER = 1024,      /* under autocast float32 tensors are taken as bfloat16 */
+       PG_FULL = 2048        /* under autocast bfloat16 tensors are taken as float32 */
 };
 
 /* saves: what backward needs kept. */
@@ -165,9 +178,10 @@ pg_status pg_out_view(pg_call *c, int j, int nd, const int64_t *shape, const int
 
 enum { /* sets of dtypes */
        PG_M_FLOAT = 1 << PG_F32 | 1 << PG_F64 | 1 << PG_BF16,
-       PG_M_REAL = 1 << PG_F32 | 1 << PG_F64, /* what most kernels have */
+       PG_M_REAL = 1 << PG_F32 | 1 << PG_F64, /* what most kernels have; bfloat16 by widening */
        PG_M_INT = 1 << PG_I64 | 1 << PG_U8,
        PG_M_NUM = PG_M_REAL | PG_M_INT,
+       PG_M_LOOP = PG_M_FLOAT | PG_M_INT, /* what pg__map runs */
        PG_M_BOOL = 1 << PG_BOOL,
        PG_M_ANY = (1 << PG_NDTYPES) - 1
 };
@@ -184,13 +198,14 @@ pg_status pg_broadcast_in(pg_call *c, int i, int with, int *nd, int64_t *shape);
 /* PG_ESHAPE unless in[i] broadcasts to this shape, that of `what`. */
 pg_status pg_want_spread(pg_call *c, int i, const char *what, int nd, const int64_t *shape);
 /* PG_EDTYPE unless in[i] is of the set: "argument 'weight': expected float32 or float64, got
- * int64". */
+ * int64". Where the set has float32 but not bfloat16, a bfloat16 tensor makes the op run on float32
+ * copies, and infer is called again. */
 pg_status pg_want(pg_call *c, int i, unsigned mask);
 /* PG_ESHAPE unless in[i] has nd dims. */
 pg_status pg_want_dim(pg_call *c, int i, int nd);
 /* PG_EDTYPE unless in[i] has in[j]'s dtype. */
 pg_status pg_want_same_dtype(pg_call *c, int i, int j);
-/* Asks for in[i] in this dtype (a recorded cast). */
+/* Asks for in[i] in this dtype; its gradient comes back in its own. */
 void pg_cast_in(pg_call *c, int i, pg_dtype dtype);
 /* PG_EVALUE unless the number v fits elements of d: what uint8 holds, negative ones wrapped. */
 pg_status pg_want_fit(pg_call *c, const char *name, double v, pg_dtype d);

@@ -12,7 +12,7 @@
 
 typedef enum pg_level { PG_BASE, PG_V3, PG_V4, PG_NLEVELS } pg_level;
 
-enum { PG_SLOT_OPS, PG_SLOT_DNN, PG_SLOT_LUA, PG_NSLOTS };
+enum { PG_SLOT_OPS, PG_SLOT_DNN, PG_SLOT_CHOICE, PG_SLOT_LUA, PG_NSLOTS };
 
 struct pg_ctx {
   pg_mem mem;
@@ -24,6 +24,7 @@ struct pg_ctx {
   pg_level level;
   bool grad_mode;     /* ops record gradients */
   bool deterministic; /* no algorithms that round otherwise than the plain ones */
+  bool autocast;      /* ops with PG_LOWER run in bfloat16, those with PG_FULL in float32 */
   uint64_t sequence;  /* number of the last node made */
   uint64_t steps; /* optimizer steps so far: what happens between two of them belongs together */
   pg_node *dead;  /* nodes waiting to be freed, drained without recursion */

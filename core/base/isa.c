@@ -39,18 +39,26 @@ pg_level pg_isa_detect(void) {
   return built(level);
 }
 
+bool pg_isa_has_bf16(void) {
+#if defined(__x86_64__)
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
+#else
+  return false;
+#endif
+}
+
 const char *pg_isa_features(char *buf, size_t n) {
 #if defined(__x86_64__)
   unsigned a, b, c, d, brand[12] = {0};
   for (unsigned i = 0; i < 3; i++)
     __get_cpuid(0x80000002u + i, &brand[4 * i], &brand[4 * i + 1], &brand[4 * i + 2],
                 &brand[4 * i + 3]);
-  bool amx = false, bf16 = false;
+  bool amx = false;
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) amx = (d >> 22 & 1) && (d >> 24 & 1);
-  if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) bf16 = a >> 5 & 1;
   snprintf(buf, n, "%.47s%s%s%s", (const char *)brand,
-           __builtin_cpu_supports("avx512f") ? ", avx512" : "", bf16 ? ", avx512_bf16" : "",
-           amx ? ", amx_bf16" : "");
+           __builtin_cpu_supports("avx512f") ? ", avx512" : "",
+           pg_isa_has_bf16() ? ", avx512_bf16" : "", amx ? ", amx_bf16" : "");
 #else
   snprintf(buf, n, "unknown processor");
 #endif

@@ -40,6 +40,8 @@
 #define FUNCTIONS(X)                                      \
   COMMON_FUNCTIONS(X)                                     \
   X(dnnl_memory_desc_create_with_tag)                     \
+  X(dnnl_memory_desc_create_with_strides)                 \
+  X(dnnl_matmul_primitive_desc_create)                    \
   X(dnnl_memory_desc_destroy)                             \
   X(dnnl_convolution_forward_primitive_desc_create)       \
   X(dnnl_convolution_backward_data_primitive_desc_create) \
@@ -51,6 +53,8 @@ typedef const_dnnl_memory_desc_t cmd; /* the library's, borrowed */
 #define FUNCTIONS(X)                                     \
   COMMON_FUNCTIONS(X)                                    \
   X(dnnl_memory_desc_init_by_tag)                        \
+  X(dnnl_memory_desc_init_by_strides)                    \
+  X(dnnl_matmul_desc_init)                               \
   X(dnnl_dilated_convolution_forward_desc_init)          \
   X(dnnl_dilated_convolution_backward_data_desc_init)    \
   X(dnnl_dilated_convolution_backward_weights_desc_init) \
@@ -85,6 +89,19 @@ typedef struct entry {
   size_t inner_bytes, scratch_bytes, reorder_scratch_bytes;
 } entry;
 
+enum { A, B, C, NPRODUCT };
+
+/* One primitive for one product; the bias comes last in mem. */
+typedef struct product_entry {
+  struct product_entry *next;
+  pgk_half_product shape;
+  bool bias;
+  dnnl_status_t status;
+  dnnl_primitive_t primitive;
+  dnnl_memory_t mem[NPRODUCT + 1], scratch;
+  size_t scratch_bytes;
+} product_entry;
+
 /* Memory that a primitive needs while it runs. */
 typedef struct block {
   void *data;
@@ -99,7 +116,8 @@ struct pgk_dnn {
   dnnl_stream_t stream;
   dnnl_primitive_attr_t attr;
   entry *bucket[BUCKETS];
-  int entries;
+  product_entry *product[BUCKETS];
+  int entries, products;
   block scratch, inner;
   char version[48];
 };
@@ -162,9 +180,29 @@ static void entries_free(pgk_dnn *d) {
   d->entries = 0;
 }
 
+static void product_free(pgk_dnn *d, product_entry *e) {
+  library *l = &d->lib;
+  if (e->primitive) l->dnnl_primitive_destroy(e->primitive);
+  for (int i = 0; i <= NPRODUCT; i++)
+    if (e->mem[i]) l->dnnl_memory_destroy(e->mem[i]);
+  if (e->scratch) l->dnnl_memory_destroy(e->scratch);
+  free(e);
+}
+
+static void products_free(pgk_dnn *d) {
+  for (int i = 0; i < BUCKETS; i++)
+    while (d->product[i]) {
+      product_entry *next = d->product[i]->next;
+      product_free(d, d->product[i]);
+      d->product[i] = next;
+    }
+  d->products = 0;
+}
+
 void pgk_dnn_free(pgk_dnn *d) {
   if (!d) return;
   entries_free(d);
+  products_free(d);
   if (d->attr) d->lib.dnnl_primitive_attr_destroy(d->attr);
   if (d->stream) d->lib.dnnl_stream_destroy(d->stream);
   if (d->engine) d->lib.dnnl_engine_destroy(d->engine);
@@ -466,6 +504,115 @@ int pgk_dnn_conv_backward_weight(pgk_dnn *d, const pgk_conv *s, const void *x, c
   return execute(d, s, BACKWARD_WEIGHT, data);
 }
 
+/* --- products of matrices --------------------------------------------------------------------- */
+
+static dnnl_status_t md_strided(library *l, md *m, const pgk_half_product *p, const int64_t *size,
+                                const int64_t *stride, dnnl_data_type_t type) {
+  dnnl_dims_t d = {0}, s = {0};
+  for (int i = 0; i < p->nd; i++) {
+    d[i] = size[i];
+    s[i] = stride[i];
+  }
+#if V3
+  return l->dnnl_memory_desc_create_with_strides(m, (int)p->nd, d, type, s);
+#else
+  return l->dnnl_memory_desc_init_by_strides(m, (int)p->nd, d, type, s);
+#endif
+}
+
+static dnnl_status_t product_desc(pgk_dnn *d, md *m, bool bias, dnnl_primitive_desc_t *out) {
+  library *l = &d->lib;
+#if V3
+  return l->dnnl_matmul_primitive_desc_create(out, d->engine, m[A], m[B], bias ? m[NPRODUCT] : NULL,
+                                              m[C], d->attr);
+#else
+  dnnl_matmul_desc_t desc;
+  dnnl_status_t r =
+      l->dnnl_matmul_desc_init(&desc, &m[A], &m[B], bias ? &m[NPRODUCT] : NULL, &m[C]);
+  if (r != dnnl_success) return r;
+  return l->dnnl_primitive_desc_create(out, &desc, d->attr, d->engine, NULL);
+#endif
+}
+
+/* Fills e, whose shape and bias are set. */
+static dnnl_status_t product_make(pgk_dnn *d, product_entry *e) {
+  library *l = &d->lib;
+  const pgk_half_product *p = &e->shape;
+  int64_t size[PGK_HALF_DIMS], stride[PGK_HALF_DIMS];
+  for (int i = 0; i < PGK_HALF_DIMS; i++) size[i] = 1;
+  size[p->nd - 1] = p->c[p->nd - 1];
+  for (int i = 0; i < PGK_HALF_DIMS; i++) stride[i] = i < p->nd - 1 ? size[p->nd - 1] : 1;
+  md m[NPRODUCT + 1];
+  memset(m, 0, sizeof m);
+  dnnl_primitive_desc_t pd = NULL;
+  dnnl_status_t r = md_strided(l, &m[A], p, p->a, p->a_stride, dnnl_bf16);
+  if (r == dnnl_success) r = md_strided(l, &m[B], p, p->b, p->b_stride, dnnl_bf16);
+  if (r == dnnl_success)
+    r = md_strided(l, &m[C], p, p->c, p->c_stride, p->wide ? dnnl_f32 : dnnl_bf16);
+  if (r == dnnl_success && e->bias) r = md_strided(l, &m[NPRODUCT], p, size, stride, dnnl_f32);
+  if (r == dnnl_success) r = product_desc(d, m, e->bias, &pd);
+  if (r == dnnl_success) r = finish(d, pd, &e->primitive, &e->scratch, &e->scratch_bytes);
+  for (int i = 0; i <= NPRODUCT && r == dnnl_success; i++)
+    if (i < NPRODUCT || e->bias)
+      r = l->dnnl_memory_create(&e->mem[i], MD(m[i]), d->engine, DNNL_MEMORY_NONE);
+  for (int i = 0; i <= NPRODUCT; i++) md_drop(l, &m[i]);
+  return r;
+}
+
+static dnnl_status_t product_find(pgk_dnn *d, const pgk_half_product *p, bool bias,
+                                  product_entry **out) {
+  uint64_t h = bias;
+  const int64_t *key = (const int64_t *)p;
+  for (size_t i = 0; i < sizeof *p / sizeof *key; i++)
+    h = (h ^ (uint64_t)key[i]) * 0x9E3779B97F4A7C15u;
+  product_entry **bucket = &d->product[h >> 56 & (BUCKETS - 1)];
+  for (product_entry *e = *bucket; e; e = e->next)
+    if (e->bias == bias && memcmp(&e->shape, p, sizeof *p) == 0) {
+      *out = e;
+      return e->status;
+    }
+  if (d->products >= MOST_ENTRIES) products_free(d);
+  product_entry *e = calloc(1, sizeof *e);
+  if (!e) return dnnl_out_of_memory;
+  e->shape = *p;
+  e->bias = bias;
+  e->status = product_make(d, e);
+  if (e->status == dnnl_out_of_memory) {
+    product_free(d, e);
+    return dnnl_out_of_memory;
+  }
+  e->next = *bucket;
+  *bucket = *out = e;
+  d->products++;
+  return e->status;
+}
+
+int pgk_dnn_product(pgk_dnn *d, const pgk_half_product *p, const void *a, const void *b,
+                    const float *bias, void *c) {
+  library *l = &d->lib;
+  product_entry *e;
+  dnnl_status_t r = product_find(d, p, bias != NULL, &e);
+  if (r == dnnl_success) r = want(&d->scratch, e->scratch_bytes);
+  if (r != dnnl_success) return (int)r;
+  static const int roles[NPRODUCT + 1] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST,
+                                          DNNL_ARG_BIAS};
+  void *const data[NPRODUCT + 1] = {(void *)a, (void *)b, c, (void *)bias};
+  dnnl_exec_arg_t args[NPRODUCT + 2];
+  int n = 0;
+  for (int i = 0; i <= NPRODUCT; i++) {
+    if (!e->mem[i]) continue;
+    l->dnnl_memory_set_data_handle(e->mem[i], data[i]);
+    args[n++] = (dnnl_exec_arg_t){roles[i], e->mem[i]};
+  }
+  if (e->scratch) {
+    l->dnnl_memory_set_data_handle(e->scratch, d->scratch.data);
+    args[n++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, e->scratch};
+  }
+  r = l->dnnl_primitive_execute(e->primitive, d->stream, n, args);
+  if (r == dnnl_success) r = l->dnnl_stream_wait(d->stream);
+  return (int)r;
+}
+
 #else
 
 pgk_dnn *pgk_dnn_new(void) { return NULL; }
@@ -484,6 +631,11 @@ int pgk_dnn_conv_backward_data(pgk_dnn *d, const pgk_conv *s, const void *gy, co
 int pgk_dnn_conv_backward_weight(pgk_dnn *d, const pgk_conv *s, const void *x, const void *gy,
                                  void *gweight, float *gbias) {
   (void)d, (void)s, (void)x, (void)gy, (void)gweight, (void)gbias;
+  return -1;
+}
+int pgk_dnn_product(pgk_dnn *d, const pgk_half_product *p, const void *a, const void *b,
+                    const float *bias, void *c) {
+  (void)d, (void)p, (void)a, (void)b, (void)bias, (void)c;
   return -1;
 }
 #endif

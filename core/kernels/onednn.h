@@ -1,5 +1,6 @@
-/* Convolutions through oneDNN on raw channels-last pointers; onednn.c alone includes dnnl.h and
- * loads the library at first use. Spec: spec/kernels/conv_spec.lua. */
+/* Convolutions on raw channels-last pointers and products of bfloat16 matrices through oneDNN;
+ * onednn.c alone includes dnnl.h and loads the library at first use. Spec:
+ * spec/kernels/onednn_spec.lua. */
 #ifndef PG_KERNELS_ONEDNN_H
 #define PG_KERNELS_ONEDNN_H
 
@@ -32,5 +33,21 @@ int pgk_dnn_conv_backward_data(pgk_dnn *d, const pgk_conv *s, const void *gy, co
 /* gbias may be NULL. */
 int pgk_dnn_conv_backward_weight(pgk_dnn *d, const pgk_conv *s, const void *x, const void *gy,
                                  void *gweight, float *gbias);
+
+enum { PGK_HALF_DIMS = 6 };
+
+/* c = a b + bias over batch dims: the last two of nd dims are m x k, k x n and m x n. Sizes and
+ * strides in elements of any order; a batch dim of size 1 in a or b broadcasts. */
+typedef struct pgk_half_product {
+  int64_t nd;
+  int64_t a[PGK_HALF_DIMS], b[PGK_HALF_DIMS], c[PGK_HALF_DIMS];
+  int64_t a_stride[PGK_HALF_DIMS], b_stride[PGK_HALF_DIMS], c_stride[PGK_HALF_DIMS];
+  int64_t threads; /* that will run it */
+  int64_t wide;    /* c is float32, else bfloat16 like a and b; sums are float32 anyway */
+} pgk_half_product;
+
+/* bias: n float32, may be NULL. Unused places of p are 0. */
+int pgk_dnn_product(pgk_dnn *d, const pgk_half_product *p, const void *a, const void *b,
+                    const float *bias, void *c);
 
 #endif

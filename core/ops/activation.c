@@ -19,11 +19,11 @@ static void numbers(const pg_call *c, double k[2]) {
 }
 
 static pg_status infer_number(pg_call *c) {
-  PG_TRY(pg_want(c, 0, PG_M_NUM));
+  PG_TRY(pg_want(c, 0, PG_M_LOOP));
   return pg_out_like(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0]);
 }
 static pg_status infer_real(pg_call *c) {
-  PG_TRY(pg_want(c, 0, PG_M_REAL));
+  PG_TRY(pg_want(c, 0, PG_M_FLOAT));
   return pg_out_like(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0]);
 }
 
@@ -177,61 +177,84 @@ typedef struct prelu_run {
 /* The sums add g * min(x, 0) unconditionally: gcc 12 miscompiles `lane += x > 0 ? 0 : g * x` for
  * AVX2 under -fno-trapping-math. */
 #define LANES 16
-#define PRELU(T, dtype)                                                                          \
-  static void prelu_period_##dtype(void *arg, int64_t begin, int64_t end) {                      \
-    const prelu_run *r = arg;                                                                    \
-    const T *w = r->weight;                                                                      \
-    for (int64_t at = begin * r->tile; at < end * r->tile && at < r->n; at += r->tile) {         \
-      const T *x = (const T *)r->x + at;                                                         \
-      T *y = (T *)r->y + at;                                                                     \
-      const int64_t m = pg_min64(r->tile, r->n - at);                                            \
-      PG_IVDEP for (int64_t i = 0; i < m; i++) y[i] = x[i] > 0 ? x[i] : w[i] * x[i];             \
-    }                                                                                            \
-  }                                                                                              \
-  static void prelu_planes_##dtype(void *arg, int64_t begin, int64_t end) {                      \
-    const prelu_run *r = arg;                                                                    \
-    for (int64_t k = begin; k < end; k++) {                                                      \
-      const T *x = (const T *)r->x + k * r->inner;                                               \
-      const T w = ((const T *)r->weight)[k % r->channels];                                       \
-      T *y = (T *)r->y + k * r->inner;                                                           \
-      PG_IVDEP for (int64_t i = 0; i < r->inner; i++) y[i] = x[i] > 0 ? x[i] : w * x[i];         \
-    }                                                                                            \
-  }                                                                                              \
-  static void prelu_period_grad_##dtype(void *arg, int64_t begin, int64_t end) {                 \
-    const prelu_run *r = arg;                                                                    \
-    const T *w = r->weight;                                                                      \
-    T *sum = r->sum ? (T *)r->sum + begin / r->grain * r->tile : NULL;                           \
-    for (int64_t i = 0; sum && i < r->tile; i++) sum[i] = 0;                                     \
-    for (int64_t at = begin * r->tile; at < end * r->tile && at < r->n; at += r->tile) {         \
-      const T *x = (const T *)r->x + at, *g = (const T *)r->g + at;                              \
-      const int64_t m = pg_min64(r->tile, r->n - at);                                            \
-      if (sum) PG_IVDEP for (int64_t i = 0; i < m; i++) sum[i] += g[i] * (x[i] > 0 ? 0 : x[i]);  \
-      if (!r->y) continue;                                                                       \
-      T *y = (T *)r->y + at;                                                                     \
-      PG_IVDEP for (int64_t i = 0; i < m; i++) y[i] = x[i] > 0 ? g[i] : w[i] * g[i];             \
-    }                                                                                            \
-  }                                                                                              \
-  static void prelu_planes_grad_##dtype(void *arg, int64_t begin, int64_t end) {                 \
-    const prelu_run *r = arg;                                                                    \
-    for (int64_t k = begin; k < end; k++) {                                                      \
-      const T *x = (const T *)r->x + k * r->inner, *g = (const T *)r->g + k * r->inner;          \
-      const T w = ((const T *)r->weight)[k % r->channels];                                       \
-      if (r->sum) {                                                                              \
-        T lane[LANES] = {0}, total = 0;                                                          \
-        int64_t i = 0;                                                                           \
-        for (; i + LANES <= r->inner; i += LANES)                                                \
-          for (int j = 0; j < LANES; j++) lane[j] += g[i + j] * (x[i + j] > 0 ? 0 : x[i + j]);   \
-        for (; i < r->inner; i++) lane[0] += g[i] * (x[i] > 0 ? 0 : x[i]);                       \
-        for (int j = 0; j < LANES; j++) total += lane[j];                                        \
-        ((T *)r->sum)[k] = total;                                                                \
-      }                                                                                          \
-      if (!r->y) continue;                                                                       \
-      T *y = (T *)r->y + k * r->inner;                                                           \
-      PG_IVDEP for (int64_t i = 0; i < r->inner; i++) y[i] = x[i] > 0 ? g[i] : w * g[i];         \
-    }                                                                                            \
-  }                                                                                              \
+/* PRELU(T, S, dtype, LOAD, STORE): elements of T in memory, S in arithmetic, weights and sums. */
+#define PRELU(T, S, dtype, LOAD, STORE)                                                       \
+  static void prelu_period_##dtype(void *arg, int64_t begin, int64_t end) {                   \
+    const prelu_run *r = arg;                                                                 \
+    const S *w = r->weight;                                                                   \
+    for (int64_t at = begin * r->tile; at < end * r->tile && at < r->n; at += r->tile) {      \
+      const T *from = (const T *)r->x + at;                                                   \
+      T *y = (T *)r->y + at;                                                                  \
+      const int64_t m = pg_min64(r->tile, r->n - at);                                         \
+      PG_IVDEP for (int64_t i = 0; i < m; i++) {                                              \
+        const S x = LOAD(from[i]);                                                            \
+        y[i] = STORE(x > 0 ? x : w[i] * x);                                                   \
+      }                                                                                       \
+    }                                                                                         \
+  }                                                                                           \
+  static void prelu_planes_##dtype(void *arg, int64_t begin, int64_t end) {                   \
+    const prelu_run *r = arg;                                                                 \
+    for (int64_t k = begin; k < end; k++) {                                                   \
+      const T *from = (const T *)r->x + k * r->inner;                                         \
+      const S w = ((const S *)r->weight)[k % r->channels];                                    \
+      T *y = (T *)r->y + k * r->inner;                                                        \
+      PG_IVDEP for (int64_t i = 0; i < r->inner; i++) {                                       \
+        const S x = LOAD(from[i]);                                                            \
+        y[i] = STORE(x > 0 ? x : w * x);                                                      \
+      }                                                                                       \
+    }                                                                                         \
+  }                                                                                           \
+  static void prelu_period_grad_##dtype(void *arg, int64_t begin, int64_t end) {              \
+    const prelu_run *r = arg;                                                                 \
+    const S *w = r->weight;                                                                   \
+    S *sum = r->sum ? (S *)r->sum + begin / r->grain * r->tile : NULL;                        \
+    for (int64_t i = 0; sum && i < r->tile; i++) sum[i] = 0;                                  \
+    for (int64_t at = begin * r->tile; at < end * r->tile && at < r->n; at += r->tile) {      \
+      const T *from = (const T *)r->x + at, *grad = (const T *)r->g + at;                     \
+      const int64_t m = pg_min64(r->tile, r->n - at);                                         \
+      if (sum) PG_IVDEP for (int64_t i = 0; i < m; i++) {                                     \
+          const S x = LOAD(from[i]);                                                          \
+          sum[i] += LOAD(grad[i]) * (x > 0 ? 0 : x);                                          \
+        }                                                                                     \
+      if (!r->y) continue;                                                                    \
+      T *y = (T *)r->y + at;                                                                  \
+      PG_IVDEP for (int64_t i = 0; i < m; i++) {                                              \
+        const S x = LOAD(from[i]), g = LOAD(grad[i]);                                         \
+        y[i] = STORE(x > 0 ? g : w[i] * g);                                                   \
+      }                                                                                       \
+    }                                                                                         \
+  }                                                                                           \
+  static void prelu_planes_grad_##dtype(void *arg, int64_t begin, int64_t end) {              \
+    const prelu_run *r = arg;                                                                 \
+    for (int64_t k = begin; k < end; k++) {                                                   \
+      const T *from = (const T *)r->x + k * r->inner, *grad = (const T *)r->g + k * r->inner; \
+      const S w = ((const S *)r->weight)[k % r->channels];                                    \
+      if (r->sum) {                                                                           \
+        S lane[LANES] = {0}, total = 0;                                                       \
+        int64_t i = 0;                                                                        \
+        for (; i + LANES <= r->inner; i += LANES)                                             \
+          for (int j = 0; j < LANES; j++) {                                                   \
+            const S x = LOAD(from[i + j]);                                                    \
+            lane[j] += LOAD(grad[i + j]) * (x > 0 ? 0 : x);                                   \
+          }                                                                                   \
+        for (; i < r->inner; i++) {                                                           \
+          const S x = LOAD(from[i]);                                                          \
+          lane[0] += LOAD(grad[i]) * (x > 0 ? 0 : x);                                         \
+        }                                                                                     \
+        for (int j = 0; j < LANES; j++) total += lane[j];                                     \
+        ((S *)r->sum)[k] = total;                                                             \
+      }                                                                                       \
+      if (!r->y) continue;                                                                    \
+      T *y = (T *)r->y + k * r->inner;                                                        \
+      PG_IVDEP for (int64_t i = 0; i < r->inner; i++) {                                       \
+        const S x = LOAD(from[i]), g = LOAD(grad[i]);                                         \
+        y[i] = STORE(x > 0 ? g : w * g);                                                      \
+      }                                                                                       \
+    }                                                                                         \
+  }
+#define PRELU_SUMS(S, dtype)                                                                     \
   static void prelu_tile_##dtype(const prelu_run *r, const void *weight, void *tile) {           \
-    for (int64_t i = 0; i < r->tile; i++) ((T *)tile)[i] = ((const T *)weight)[i % r->channels]; \
+    for (int64_t i = 0; i < r->tile; i++) ((S *)tile)[i] = ((const S *)weight)[i % r->channels]; \
   }                                                                                              \
   /* Adds the partial sums of `rows` rows of `width`, in order, into one number per channel. */  \
   static void prelu_fold_##dtype(const prelu_run *r, int64_t rows, int64_t width, void *out) {   \
@@ -239,20 +262,32 @@ typedef struct prelu_run {
       double total = 0;                                                                          \
       for (int64_t row = 0; row < rows; row++)                                                   \
         for (int64_t i = k; i < width; i += r->channels)                                         \
-          total += (double)((const T *)r->sum)[row * width + i];                                 \
-      ((T *)out)[k] = (T)total;                                                                  \
+          total += (double)((const S *)r->sum)[row * width + i];                                 \
+      ((S *)out)[k] = (S)total;                                                                  \
     }                                                                                            \
   }
-PRELU(float, f32)
-PRELU(double, f64)
+#define SAME(x) (x)
+PRELU(float, float, f32, SAME, SAME)
+PRELU(double, double, f64, SAME, SAME)
+PRELU(uint16_t, float, bf16, pg_bf16_f32, pg_f32_bf16)
+PRELU_SUMS(float, f32)
+PRELU_SUMS(double, f64)
+
+#define PRELU_TABLE(name)                     \
+  static const pg_par_fn name[PG_NDTYPES] = { \
+      [PG_F32] = name##_f32, [PG_F64] = name##_f64, [PG_BF16] = name##_bf16};
+PRELU_TABLE(prelu_period)
+PRELU_TABLE(prelu_planes)
+PRELU_TABLE(prelu_period_grad)
+PRELU_TABLE(prelu_planes_grad)
 PG_REAL2(prelu_loop, (a > 0 ? a : a * b))
 
 static int64_t channels_of(const pg_tensor *x) { return x->nd > 1 ? x->shape[1] : 1; }
 
 static pg_status prelu_infer(pg_call *c) {
   const pg_tensor *x = c->in[0], *w = c->in[1];
-  PG_TRY(pg_want(c, 0, PG_M_REAL));
-  PG_TRY(pg_want_same_dtype(c, 1, 0));
+  PG_TRY(pg_want(c, 0, PG_M_FLOAT));
+  if (x->dtype != PG_BF16 || w->dtype != PG_F32) PG_TRY(pg_want_same_dtype(c, 1, 0));
   if (w->nd > 1)
     return pg_fail(c->ctx, PG_ESHAPE, "argument 'weight': expected one dim, got %s",
                    pg_shape_str(w).s);
@@ -274,6 +309,8 @@ static void prelu_describe(prelu_run *r, const pg_tensor *x, int64_t channels) {
   r->tile = channels * ((PG_BLOCK + channels - 1) / channels);
   r->x = pg_data(x);
 }
+/* The dtype of weights and sums for elements of dtype d. */
+static pg_dtype prelu_wide(pg_dtype d) { return d == PG_BF16 ? PG_F32 : d; }
 /* Sets weight: a tile that the caller frees with prelu_free, or w itself. */
 static pg_status prelu_weight(pg_ctx *ctx, prelu_run *r, const pg_tensor *w, void **block) {
   *block = NULL;
@@ -316,20 +353,17 @@ static pg_status prelu_forward(pg_call *c) {
   if (!plain) {
     PG_TRY(prelu_spread(ctx, c->in[1], x, &spread));
     pg_tensor *t[3] = {c->out[0], x, spread};
-    pg_iter_over(ctx, 3, t, 1, prelu_loop[x->dtype], NULL);
+    pg__over(ctx, 3, t, 1, 1, prelu_loop, NULL);
     pg_tensor_unref(spread);
     return PG_OK;
   }
-  PG_TRY(pg__contiguous(ctx, c->in[1], &w));
+  PG_TRY(pg__as(ctx, c->in[1], prelu_wide((pg_dtype)x->dtype), &w));
   prelu_describe(&r, x, channels);
   r.y = pg_data(c->out[0]);
   pg_status s = prelu_weight(ctx, &r, w, &block);
   if (s == PG_OK) {
-    bool f32 = x->dtype == PG_F32;
-    pg_par_fn fn = r.inner > 1 ? (f32 ? prelu_planes_f32 : prelu_planes_f64)
-                               : (f32 ? prelu_period_f32 : prelu_period_f64);
     int64_t items = prelu_items(&r);
-    pg_par_for(ctx, items, r.grain, fn, &r);
+    pg_par_for(ctx, items, r.grain, (r.inner > 1 ? prelu_planes : prelu_period)[x->dtype], &r);
     prelu_free(ctx, &r, w, block);
   }
   pg_tensor_unref(w);
@@ -372,8 +406,7 @@ static pg_status prelu_recorded(pg_call *c) {
 static pg_status prelu_backward(pg_call *c) {
   if (c->recording) return prelu_recorded(c);
   pg_ctx *ctx = c->ctx;
-  pg_dtype d = (pg_dtype)c->in[0]->dtype;
-  bool f32 = d == PG_F32;
+  const pg_dtype d = (pg_dtype)c->in[0]->dtype, wide = prelu_wide(d);
   pg_tensor *x = NULL, *g = NULL, *w = NULL;
   void *block = NULL;
   size_t sum_bytes = 0;
@@ -381,13 +414,13 @@ static pg_status prelu_backward(pg_call *c) {
   if (!pg_numel(c->in[0])) {
     if (c->need[0]) PG_TRY(pg_tensor_new_like(ctx, c->in[0], d, &c->gin[0]));
     if (!c->need[1]) return PG_OK;
-    return pg_tensor_zeros(ctx, d, c->meta[1].nd, c->meta[1].shape, &c->gin[1]);
+    return pg_tensor_zeros(ctx, wide, c->meta[1].nd, c->meta[1].shape, &c->gin[1]);
   }
   pg_status (*same)(pg_ctx *, pg_tensor *, pg_tensor **) =
       pg_is_channels_last(c->in[0]) ? pg__channels_last : pg__contiguous;
   pg_status s = same(ctx, c->in[0], &x);
   if (s == PG_OK) s = same(ctx, c->gout[0], &g);
-  if (s == PG_OK) s = pg__contiguous(ctx, c->in[1], &w);
+  if (s == PG_OK) s = pg__as(ctx, c->in[1], wide, &w);
   if (s != PG_OK) goto done;
   prelu_describe(&r, x, pg_numel(w));
   r.g = pg_data(g);
@@ -399,17 +432,16 @@ static pg_status prelu_backward(pg_call *c) {
   int64_t rows = r.inner > 1 ? items / r.channels : (items + r.grain - 1) / r.grain;
   int64_t width = r.inner > 1 ? r.channels : r.tile;
   if (c->need[1]) {
-    s = pg_tensor_new(ctx, d, c->meta[1].nd, c->meta[1].shape, &c->gin[1]);
+    s = pg_tensor_new(ctx, wide, c->meta[1].nd, c->meta[1].shape, &c->gin[1]);
     if (s == PG_OK) {
-      sum_bytes = (size_t)(rows * width) * pg_dtype_size(d);
+      sum_bytes = (size_t)(rows * width) * pg_dtype_size(wide);
       s = pg_alloc(ctx, sum_bytes, &r.sum);
     }
     if (s != PG_OK) goto done;
   }
-  pg_par_fn fn = r.inner > 1 ? (f32 ? prelu_planes_grad_f32 : prelu_planes_grad_f64)
-                             : (f32 ? prelu_period_grad_f32 : prelu_period_grad_f64);
-  pg_par_for(ctx, items, r.grain, fn, &r);
-  if (r.sum) (f32 ? prelu_fold_f32 : prelu_fold_f64)(&r, rows, width, pg_data(c->gin[1]));
+  pg_par_for(ctx, items, r.grain, (r.inner > 1 ? prelu_planes_grad : prelu_period_grad)[d], &r);
+  if (r.sum)
+    (wide == PG_F32 ? prelu_fold_f32 : prelu_fold_f64)(&r, rows, width, pg_data(c->gin[1]));
 done:
   pg_free(ctx, r.sum, sum_bytes);
   if (block) prelu_free(ctx, &r, w, block);
@@ -429,7 +461,7 @@ PG_REAL3(glu_second_grad, (a * V1(sigmoid, b) * (1 - V1(sigmoid, b)) * c))
 static pg_status glu_infer(pg_call *c) {
   const pg_tensor *x = c->in[0];
   int dim;
-  PG_TRY(pg_want(c, 0, PG_M_REAL));
+  PG_TRY(pg_want(c, 0, PG_M_FLOAT));
   if (!x->nd) return pg_bad_in(c, PG_ESHAPE, 0, "at least 1 dim");
   PG_TRY(pg_arg_dim(c, 0, x->nd, &dim));
   if (x->shape[dim] % 2) return pg_bad_in(c, PG_ESHAPE, 0, "an even size in dim %d", dim + 1);
@@ -452,7 +484,7 @@ static pg_status glu_forward(pg_call *c) {
   if (s == PG_OK) s = half_of(c, c->in[0], 1, &v);
   if (s == PG_OK) {
     pg_tensor *t[3] = {c->out[0], u, v};
-    pg_iter_over(c->ctx, 3, t, 10, glu_loop[u->dtype], NULL);
+    pg__over(c->ctx, 3, t, 1, 10, glu_loop, NULL);
   }
   pg_tensor_unref(v);
   pg_tensor_unref(u);
@@ -503,8 +535,8 @@ static pg_status glu_backward(pg_call *c) {
   if (s == PG_OK) s = half_of(c, c->gin[0], 1, &gv);
   if (s == PG_OK) {
     pg_tensor *first[3] = {gu, g, v}, *second[4] = {gv, g, v, u};
-    pg_iter_over(ctx, 3, first, 10, glu_first_grad[x->dtype], NULL);
-    pg_iter_over(ctx, 4, second, 12, glu_second_grad[x->dtype], NULL);
+    pg__over(ctx, 3, first, 1, 10, glu_first_grad, NULL);
+    pg__over(ctx, 4, second, 1, 12, glu_second_grad, NULL);
   }
   pg_tensor_unref(gv);
   pg_tensor_unref(gu);

@@ -592,7 +592,7 @@ const pg_op PG_AT(pg_ops_attention)[] = {
      "sees keys 1..i; scale is 1/sqrt(e) by default; dropout_p of the weights are dropped.",
      {PG_T("query"), PG_T("key"), PG_T("value"), PG_TOPT("attn_mask"),
       PG_DEF("dropout_p", PG_FLOAT, 0), PG_DEF("is_causal", PG_FLAG, 0), PG_OPT("scale", PG_FLOAT)},
-     PG_NN | PG_RANDOM,
+     PG_NN | PG_RANDOM | PG_LOWER,
      PG_SAVE_IN(QUERY) | PG_SAVE_IN(KEY) | PG_SAVE_IN(VALUE) | PG_SAVE_IN(MASK) | PG_SAVE_OUT(0),
      1,
      count,

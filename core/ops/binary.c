@@ -151,7 +151,7 @@ static pg_status check_numbers(pg_call *c, int n, pg_dtype d) {
  * shape. */
 static pg_status infer_as(pg_call *c, int n, pg_dtype d) {
   PG_TRY(check_numbers(c, n, d));
-  for (int i = 0; i < n; i++) pg_cast_in(c, i, d);
+  for (int i = 0; i < n; i++) pg__cast(c, i, d);
   return pg_out_broadcast(c, 0, d, n);
 }
 static pg_status want_all(pg_call *c, int n, unsigned mask) {
@@ -161,17 +161,17 @@ static pg_status want_all(pg_call *c, int n, unsigned mask) {
 static pg_dtype floating(pg_dtype d) { return pg_is_float(d) ? d : PG_F32; }
 
 static pg_status infer_arith(pg_call *c) { /* add, mul, maximum */
-  PG_TRY(want_all(c, 2, PG_M_NUM | PG_M_BOOL));
+  PG_TRY(want_all(c, 2, PG_M_LOOP | PG_M_BOOL));
   return infer_as(c, 2, pg_promote(c, 2));
 }
 static pg_status infer_number(pg_call *c) { /* remainder, fmod, floor_divide */
-  PG_TRY(want_all(c, 2, PG_M_NUM | PG_M_BOOL));
+  PG_TRY(want_all(c, 2, PG_M_LOOP | PG_M_BOOL));
   pg_dtype d = pg_promote(c, 2);
   if (d == PG_BOOL) return pg_bad_in(c, PG_EDTYPE, 0, "numbers");
   return infer_as(c, 2, d);
 }
 static pg_status infer_float(pg_call *c) { /* atan2, hypot */
-  PG_TRY(want_all(c, 2, PG_M_NUM | PG_M_BOOL));
+  PG_TRY(want_all(c, 2, PG_M_LOOP | PG_M_BOOL));
   return infer_as(c, 2, floating(pg_promote(c, 2)));
 }
 /* Integers, and bool where `truth` says so. */
@@ -187,14 +187,14 @@ static pg_status infer_whole(pg_call *c, bool truth) {
 static pg_status infer_bits(pg_call *c) { return infer_whole(c, true); }
 static pg_status infer_shift(pg_call *c) { return infer_whole(c, false); }
 static pg_status infer_logic(pg_call *c) {
-  PG_TRY(want_all(c, 2, PG_M_NUM | PG_M_BOOL));
+  PG_TRY(want_all(c, 2, PG_M_LOOP | PG_M_BOOL));
   return infer_as(c, 2, PG_BOOL);
 }
 static pg_status infer_compare(pg_call *c) {
-  PG_TRY(want_all(c, 2, PG_M_NUM | PG_M_BOOL));
+  PG_TRY(want_all(c, 2, PG_M_LOOP | PG_M_BOOL));
   pg_dtype d = pg_promote(c, 2);
   if (d == PG_U8 && (c->in[0]->is_number || c->in[1]->is_number)) d = PG_I64;
-  for (int i = 0; i < 2; i++) pg_cast_in(c, i, d);
+  for (int i = 0; i < 2; i++) pg__cast(c, i, d);
   return pg_out_broadcast(c, 0, PG_BOOL, 2);
 }
 
@@ -244,7 +244,7 @@ static pg_status infer_alpha(pg_call *c) {
   return PG_OK;
 }
 static pg_status infer_sub(pg_call *c) {
-  PG_TRY(want_all(c, 2, PG_M_NUM));
+  PG_TRY(want_all(c, 2, PG_M_LOOP));
   return infer_alpha(c);
 }
 /* An integer factor as the dtype of out[0] holds it. */
@@ -345,7 +345,7 @@ static const pg_loop *pow_fixed(double v) {
                      : NULL;
 }
 static pg_status pow_infer(pg_call *c) {
-  PG_TRY(want_all(c, 2, PG_M_NUM | PG_M_BOOL));
+  PG_TRY(want_all(c, 2, PG_M_LOOP | PG_M_BOOL));
   pg_dtype d = pg_promote(c, 2);
   if (d == PG_BOOL && !c->in[1]->is_number) return pg_bad_in(c, PG_EDTYPE, 0, "numbers");
   if (!pg_is_float(d) && c->in[1]->is_number && pg_item_f64(c->in[1]) < 0)
@@ -472,10 +472,10 @@ LOGIC(logical_xor)
 CLOSE_LOOP(isclose_loop, CLOSE(a, b))
 CLOSE_LOOP(isclose_nan_loop, CLOSE(a, b) || (a != a && b != b))
 static pg_status isclose_infer(pg_call *c) {
-  PG_TRY(want_all(c, 2, PG_M_NUM | PG_M_BOOL));
+  PG_TRY(want_all(c, 2, PG_M_LOOP | PG_M_BOOL));
   pg_dtype d = pg_promote(c, 2);
   d = pg_is_float(d) ? d : PG_F64;
-  for (int i = 0; i < 2; i++) pg_cast_in(c, i, d);
+  for (int i = 0; i < 2; i++) pg__cast(c, i, d);
   return pg_out_broadcast(c, 0, PG_BOOL, 2);
 }
 static pg_status isclose_forward(pg_call *c) {
@@ -486,7 +486,7 @@ static pg_status isclose_forward(pg_call *c) {
 /* --- of three --------------------------------------------------------------------------------- */
 
 static pg_status infer_three(pg_call *c) {
-  PG_TRY(want_all(c, 3, PG_M_NUM));
+  PG_TRY(want_all(c, 3, PG_M_LOOP));
   return infer_as(c, 3, floating(pg_promote(c, 3)));
 }
 static pg_status lerp_forward(pg_call *c) { return pg__map(c, 3, 2, lerp_loop, NULL); }
@@ -509,7 +509,7 @@ SAME3(addcmul_loop_i64, int64_t, WRAP(U64(a) + U64(p) * U64(b) * U64(c)))
 SAME3(addcmul_loop_u8, uint8_t, a + p * b * c)
 PG_REAL3(addcdiv_loop, a + p * (b / c))
 static pg_status addcmul_infer(pg_call *c) {
-  PG_TRY(want_all(c, 3, PG_M_NUM));
+  PG_TRY(want_all(c, 3, PG_M_LOOP));
   pg_dtype d = pg_promote(c, 3);
   if (!pg_is_float(d) && c->arg[0].f != floor(c->arg[0].f))
     return pg_fail(c->ctx, PG_EVALUE, "argument 'value': expected an integer for %s, got %g",
@@ -536,7 +536,7 @@ static pg_status addcmul_backward(pg_call *c) {
   return fused(c, 2, 1, addcmul_grad, c->in[1], NULL, value);
 }
 static pg_status addcdiv_infer(pg_call *c) {
-  PG_TRY(want_all(c, 3, PG_M_NUM));
+  PG_TRY(want_all(c, 3, PG_M_LOOP));
   pg_dtype d = pg_promote(c, 3);
   if (!pg_is_float(d))
     return pg_bad_in(c, PG_EDTYPE, 0, "float32 or float64 in one of the three tensors");
@@ -592,13 +592,13 @@ static pg_status where_infer(pg_call *c) {
   c->in[at] = condition;
   PG_TRY(s);
   for (int i = 0; i < 3; i++)
-    if (i != at) pg_cast_in(c, i, d);
+    if (i != at) pg__cast(c, i, d);
   return pg_out_broadcast(c, 0, d, 3);
 }
 static pg_status where_forward(pg_call *c) {
   int at = condition_of(c->in[0]->dtype, c->in[1]->dtype);
   pg_tensor *t[4] = {c->out[0], c->in[at], c->in[1 - at], c->in[2]};
-  pg_iter_over(c->ctx, 4, t, 1, where_loop[c->out[0]->dtype], NULL);
+  pg__over(c->ctx, 4, t, 0, 1, where_loop, NULL);
   if (c->recording) c->keep[0] = pg_tensor_ref(c->in[at]);
   return PG_OK;
 }
@@ -628,7 +628,7 @@ static pg_status masked_fill_infer(pg_call *c) {
                    "argument 'value': expected an integer for %s, got a fraction",
                    pg_dtype_name(d));
   PG_TRY(check_numbers(c, 3, d));
-  pg_cast_in(c, 2, d);
+  pg__cast(c, 2, d);
   return pg_out_broadcast(c, 0, d, 2);
 }
 static pg_status masked_fill_forward(pg_call *c) {

@@ -626,7 +626,7 @@ const pg_op PG_AT(pg_ops_center_loss)[] = {
             "features only; backward writes into ticket, if given, which optimizer step it is for.",
      .param = {PG_T("features"), PG_TIDX("labels"), NOGRAD("centers"),
                PG_DEF("factor", PG_FLOAT, 0.5), NOGRAD_OPT("ticket")},
-     .flags = PG_NN,
+     .flags = PG_NN | PG_FULL,
      .saves = PG_SAVE_IN(FEATURES) | PG_SAVE_IN(TICKET),
      .nout = 1,
      .infer = infer_loss,
@@ -636,7 +636,7 @@ const pg_op PG_AT(pg_ops_center_loss)[] = {
      .doc = "labels and distances of the centers nearest to the rows of features [n x f] among "
             "centers [c x f]; the label is 0 where the distance is above reject.",
      .param = {PG_T("features"), PG_T("centers"), PG_OPT("reject", PG_FLOAT)},
-     .flags = PG_NN | PG_NODIFF,
+     .flags = PG_NN | PG_NODIFF | PG_FULL,
      .nout = 2,
      .infer = infer_nearest,
      .forward = {forward_nearest}},

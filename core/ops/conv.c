@@ -1,55 +1,17 @@
 /* Convolution of 1-d, 2-d and 3-d images, its transpose, and the three products that all gradients
  * are made of. float32 runs on Winograd's algorithm where that is fast, float32 and bfloat16 on
  * oneDNN where it is there, the rest on im2col and BLAS.
- * Relies on autograd/op.h, kernels/onednn.h, winograd.h, im2col.h, blas.h.
+ * Relies on autograd/op.h, ops/engine.h, base/choice.h, kernels/winograd.h, im2col.h, blas.h.
  * Spec: spec/ops/conv_spec.lua. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "autograd/op.h"
+#include "base/choice.h"
 #include "base/par.h"
 #include "kernels/blas.h"
 #include "kernels/im2col.h"
-#include "kernels/onednn.h"
 #include "kernels/winograd.h"
-
-/* --- the engine ------------------------------------------------------------------------------- */
-
-typedef struct conv_engine {
-  pgk_dnn *dnn; /* NULL: none */
-  bool winograd;
-} conv_engine;
-
-static void engine_free(void *engine) {
-  pgk_dnn_free(((conv_engine *)engine)->dnn);
-  free(engine);
-}
-
-/* What PERIGEE_CONV allows: everything, or for onednn and blas the direct sums of that one only. */
-static pg_status engine(pg_ctx *ctx, const conv_engine **out) {
-  void **slot = &ctx->slot[PG_SLOT_DNN];
-  if (!*slot) {
-    const char *want = getenv("PERIGEE_CONV");
-    if (want && !*want) want = NULL;
-    const bool blas = want && strcmp(want, "blas") == 0;
-    const bool onednn = want && strcmp(want, "onednn") == 0;
-    if (want && !blas && !onednn)
-      return pg_fail(ctx, PG_EARG, "PERIGEE_CONV: expected onednn or blas, got '%s'", want);
-    pgk_dnn *dnn = blas ? NULL : pgk_dnn_new();
-    if (!dnn && onednn)
-      return pg_fail(ctx, PG_EUNSUPPORTED, "PERIGEE_CONV=onednn, but oneDNN cannot be loaded");
-    conv_engine *e = malloc(sizeof *e);
-    if (!e) {
-      pgk_dnn_free(dnn);
-      return pg_fail(ctx, PG_ENOMEM, "out of memory");
-    }
-    *e = (conv_engine){dnn, !want};
-    *slot = e;
-    ctx->slot_free[PG_SLOT_DNN] = engine_free;
-  }
-  *out = *slot;
-  return PG_OK;
-}
+#include "ops/engine.h"
 
 /* --- geometry --------------------------------------------------------------------------------- */
 
@@ -490,49 +452,91 @@ static pg_status multiply_widened(pg_ctx *ctx, const geometry *g, product what, 
   return s;
 }
 
-/* *out = t summed over everything but dim `channel` (from 0); in bfloat16 by way of float32. */
+/* *out = t summed over everything but dim `channel` (from 0); bfloat16 adds up to float32. */
 static pg_status sum_channels(pg_ctx *ctx, pg_tensor *t, int channel, pg_tensor **out) {
   int64_t dims[PG_MAX_DIMS];
   int n = 0;
   for (int d = 0; d < t->nd; d++)
     if (d != channel) dims[n++] = d + 1;
   if (t->dtype != PG_BF16) return pg_do(ctx, out, "sum", "tl", t, n, dims);
-  pg_tensor *wide, *sum = NULL;
+  pg_tensor *wide;
   PG_TRY(pg_do(ctx, &wide, "to", "ti", t, (int64_t)PG_F32));
-  pg_status s = pg_do(ctx, &sum, "sum", "tl", wide, n, dims);
-  if (s == PG_OK) s = pg_do(ctx, out, "to", "ti", sum, (int64_t)PG_BF16);
-  pg_tensor_unref(sum);
+  pg_status s = pg_do(ctx, out, "sum", "tl", wide, n, dims);
   pg_tensor_unref(wide);
   return s;
 }
 
+/* oneDNN's product; PG_EUNSUPPORTED, without a message, where it has none. */
+static pg_status dnn_run(pgk_dnn *dnn, const pgk_conv *s, product what, pg_tensor *x, pg_tensor *w,
+                         pg_tensor *bias, pg_tensor *y) {
+  void *b = bias ? pg_data(bias) : NULL;
+  int failed = 1;
+  if (dnn && what == FORWARD)
+    failed = pgk_dnn_conv_forward(dnn, s, pg_data(x), pg_data(w), b, pg_data(y));
+  else if (dnn && what == INPUT)
+    failed = pgk_dnn_conv_backward_data(dnn, s, pg_data(y), pg_data(w), pg_data(x));
+  else if (dnn)
+    failed = pgk_dnn_conv_backward_weight(dnn, s, pg_data(x), pg_data(y), pg_data(w), b);
+  return failed ? PG_EUNSUPPORTED : PG_OK;
+}
+
+/* The ways to a product in bfloat16. */
+enum { WAY_DNN, WAY_WIDENED, WAYS };
+
+typedef struct half_job {
+  pg_ctx *ctx;
+  const geometry *g;
+  pgk_dnn *dnn;
+  const pgk_conv *s;
+  product what;
+  pg_tensor *x, *w, *bias, *y;
+} half_job;
+
+static pg_status half_run(void *arg, int way) {
+  const half_job *j = arg;
+  if (way == WAY_DNN) return dnn_run(j->dnn, j->s, j->what, j->x, j->w, j->bias, j->y);
+  return multiply_widened(j->ctx, j->g, j->what, j->x, j->w, j->bias, j->y);
+}
+
+/* The product in bfloat16, in the way that is the fastest for its shape on this machine. */
+static pg_status half_multiply(half_job *j, const pg_engine *e) {
+  j->dnn = e->bf16 ? e->dnn : NULL;
+  if (!j->dnn) return half_run(j, WAY_WIDENED);
+  struct {
+    product what;
+    bool bias;
+    pgk_conv s;
+  } key;
+  memset(&key, 0, sizeof key);
+  key.what = j->what;
+  key.bias = j->bias != NULL;
+  memcpy(&key.s, j->s, sizeof key.s);
+  return pg_choose(j->ctx, "conv in bfloat16", &key, sizeof key, WAYS, half_run, j);
+}
+
 static pg_status multiply(pg_ctx *ctx, const geometry *g, product what, pg_tensor *x, pg_tensor *w,
                           pg_tensor *bias, pg_tensor *y) {
-  pgk_conv s = g->c;
+  pgk_conv s;
+  memcpy(&s, &g->c, sizeof s);
   pg_tensor *into = what == FORWARD ? y : what == INPUT ? x : w;
   const pg_dtype dtype = (pg_dtype)(what == INPUT ? y : x)->dtype;
   s.bf16 = dtype == PG_BF16;
   if (!s.n || !s.ic || !s.oc || !volume(s.in)) {
     pg_tensor_fill(into, 0);
   } else {
-    const conv_engine *e = NULL;
-    if (dtype != PG_F64) PG_TRY(engine(ctx, &e));
-    pgk_dnn *dnn = e ? e->dnn : NULL;
-    void *b = bias ? pg_data(bias) : NULL;
+    const pg_engine *e = NULL;
+    if (dtype != PG_F64) PG_TRY(pg_engine_of(ctx, &e));
+    if (s.bf16) {
+      half_job j = {ctx, g, NULL, &s, what, x, w, bias, y};
+      return half_multiply(&j, e);
+    }
     if (dtype == PG_F32 && e->winograd && !ctx->deterministic) {
       bool done;
+      void *b = bias ? pg_data(bias) : NULL;
       PG_TRY(winograd_run(ctx, &s, what, pg_data(x), pg_data(w), b, pg_data(y), &done));
       if (done) return PG_OK;
     }
-    int failed = 1;
-    if (dnn && what == FORWARD)
-      failed = pgk_dnn_conv_forward(dnn, &s, pg_data(x), pg_data(w), b, pg_data(y));
-    else if (dnn && what == INPUT)
-      failed = pgk_dnn_conv_backward_data(dnn, &s, pg_data(y), pg_data(w), pg_data(x));
-    else if (dnn)
-      failed = pgk_dnn_conv_backward_weight(dnn, &s, pg_data(x), pg_data(y), pg_data(w), b);
-    if (!failed) return PG_OK;
-    if (s.bf16) return multiply_widened(ctx, g, what, x, w, bias, y);
+    if (e && dnn_run(e->dnn, &s, what, x, w, bias, y) == PG_OK) return PG_OK;
     PG_TRY(portable_run(ctx, &s, what, dtype == PG_F64, pg_data(x), pg_data(w), pg_data(y)));
   }
   if (!bias || what == INPUT) return PG_OK;
@@ -590,21 +594,11 @@ static pg_status input_into(pg_ctx *ctx, const geometry *g, pg_tensor *y, pg_ten
   return s;
 }
 
-/* Changes *t, owned, to its own dtype from the one that sums have. */
-static pg_status narrow(pg_ctx *ctx, pg_dtype dtype, pg_tensor **t) {
-  if (!*t || (*t)->dtype == dtype) return PG_OK;
-  pg_tensor *wide = *t;
-  *t = NULL;
-  pg_status s = pg__as(ctx, wide, dtype, t);
-  pg_tensor_unref(wide);
-  return s;
-}
-
-/* *gw, contiguous = the gradient of a weight of shape w. *gb, where gb is not NULL = that of the
- * bias, the sum of y. kept: x in the kernels' memory order, or NULL. */
+/* *gw, contiguous = the gradient of a weight of shape w, float32 for bfloat16. *gb, where gb is not
+ * NULL = that of the bias, the sum of y. kept: x in the kernels' memory order, or NULL. */
 static pg_status weight_into(pg_ctx *ctx, const geometry *g, pg_tensor *x, pg_tensor *kept,
                              pg_tensor *y, const pg_meta *w, pg_tensor **gw, pg_tensor **gb) {
-  const pg_dtype dtype = (pg_dtype)w->dtype, wide = sum_dtype(dtype);
+  const pg_dtype wide = sum_dtype((pg_dtype)w->dtype);
   pg_tensor *xi = NULL, *yi = NULL;
   pg_status s = PG_OK;
   if (kept) xi = pg_tensor_ref(kept);
@@ -613,8 +607,6 @@ static pg_status weight_into(pg_ctx *ctx, const geometry *g, pg_tensor *x, pg_te
   if (s == PG_OK) s = pg_tensor_new(ctx, wide, w->nd, w->shape, gw);
   if (s == PG_OK && gb) s = pg_tensor_new(ctx, wide, 1, &g->c.oc, gb);
   if (s == PG_OK) s = multiply(ctx, g, WEIGHT, xi, *gw, gb ? *gb : NULL, yi);
-  if (s == PG_OK) s = narrow(ctx, dtype, gw);
-  if (s == PG_OK && gb) s = narrow(ctx, dtype, gb);
   pg_tensor_unref(yi);
   pg_tensor_unref(xi);
   return s;
@@ -848,7 +840,9 @@ static pg_status transposed_backward(pg_call *c) {
   PG_TRY(transposed_geometry(c, x->nd, x->shape, w->nd, w->shape, &g));
   pg_tensor *gy = c->gout[0];
   if (c->need[0]) PG_TRY(product_op(ctx, FORWARD, &g, gy, c->in[1], NULL, &c->gin[0]));
-  if (c->need[1]) PG_TRY(product_op(ctx, WEIGHT, &g, gy, c->in[0], w, &c->gin[1]));
+  if (c->need[1] && !c->recording)
+    PG_TRY(weight_into(ctx, &g, gy, NULL, c->in[0], w, &c->gin[1], NULL));
+  else if (c->need[1]) PG_TRY(product_op(ctx, WEIGHT, &g, gy, c->in[0], w, &c->gin[1]));
   return c->need[2] ? bias_grad(c) : PG_OK;
 }
 
@@ -864,25 +858,25 @@ static pg_status transposed_backward(pg_call *c) {
     .name = "conv" dims,                                                                          \
     .doc = "y[n, o] = bias[o] + the sum over channels i of weight[o, i] correlated with "         \
            "input[n, i]; input N x C x " sizes ", weight O x C/groups x " kernel ".",             \
-    .param = {PG_T("input"), PG_T("weight"), PG_TOPT("bias"), CONV_ARGS}, .flags = PG_NN,         \
-    .saves = PG_SAVE_IN(0) | PG_SAVE_IN(1), .nout = 1, .infer = check, .forward = {conv_forward}, \
-    .backward = conv_backward                                                                     \
+    .param = {PG_T("input"), PG_T("weight"), PG_TOPT("bias"), CONV_ARGS},                         \
+    .flags = PG_NN | PG_LOWER, .saves = PG_SAVE_IN(0) | PG_SAVE_IN(1), .nout = 1, .infer = check, \
+    .forward = {conv_forward}, .backward = conv_backward                                          \
   }
-#define TRANSPOSED(dims, sizes, kernel, check)                                              \
-  {                                                                                         \
-    .name = "conv_transpose" dims,                                                          \
-    .doc = "y = bias + what conv" dims " with this weight would send back to its input as " \
-           "gradient; input N x C x " sizes ", weight C x O/groups x " kernel ".",          \
-    .param = {PG_T("input"),                                                                \
-              PG_T("weight"),                                                               \
-              PG_TOPT("bias"),                                                              \
-              PG_DEF("stride", PG_INTS, 1),                                                 \
-              PG_DEF("padding", PG_INTS, 0),                                                \
-              PG_DEF("output_padding", PG_INTS, 0),                                         \
-              PG_DEF("groups", PG_INT, 1),                                                  \
-              PG_DEF("dilation", PG_INTS, 1)},                                              \
-    .flags = PG_NN, .saves = PG_SAVE_IN(0) | PG_SAVE_IN(1), .nout = 1, .infer = check,      \
-    .forward = {transposed_forward}, .backward = transposed_backward                        \
+#define TRANSPOSED(dims, sizes, kernel, check)                                                    \
+  {                                                                                               \
+    .name = "conv_transpose" dims,                                                                \
+    .doc = "y = bias + what conv" dims " with this weight would send back to its input as "       \
+           "gradient; input N x C x " sizes ", weight C x O/groups x " kernel ".",                \
+    .param = {PG_T("input"),                                                                      \
+              PG_T("weight"),                                                                     \
+              PG_TOPT("bias"),                                                                    \
+              PG_DEF("stride", PG_INTS, 1),                                                       \
+              PG_DEF("padding", PG_INTS, 0),                                                      \
+              PG_DEF("output_padding", PG_INTS, 0),                                               \
+              PG_DEF("groups", PG_INT, 1),                                                        \
+              PG_DEF("dilation", PG_INTS, 1)},                                                    \
+    .flags = PG_NN | PG_LOWER, .saves = PG_SAVE_IN(0) | PG_SAVE_IN(1), .nout = 1, .infer = check, \
+    .forward = {transposed_forward}, .backward = transposed_backward                              \
   }
 #define PRODUCT(title, text, a, b, check, run, back, ...)                                  \
   {                                                                                        \

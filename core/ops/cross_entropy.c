@@ -513,7 +513,7 @@ const pg_op PG_AT(pg_ops_cross_entropy)[] = {
      "class "
      "probabilities of input's shape.",
      {PG_T("input"), TARGET, REDUCTION, PG_DEF("label_smoothing", PG_FLOAT, 0)},
-     PG_NN,
+     PG_NN | PG_FULL,
      PG_SAVE_IN(0) | PG_SAVE_IN(1) | PG_SAVE_IN(2),
      1,
      infer_cross_entropy,
@@ -522,7 +522,7 @@ const pg_op PG_AT(pg_ops_cross_entropy)[] = {
     {"nll_loss",
      "-weight[target] input[target] of log probabilities N x C (x d1 ..); target: labels 1..C.",
      {PG_T("input"), TARGET, REDUCTION},
-     PG_NN,
+     PG_NN | PG_FULL,
      PG_SAVE_IN(1) | PG_SAVE_IN(2),
      1,
      infer_nll,

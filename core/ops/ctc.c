@@ -307,7 +307,7 @@ const pg_op PG_AT(pg_ops_ctc)[] = {
      "it has no second gradient.",
      {PG_T("log_probs"), PG_TIDX("targets"), PG_TIDX("input_lengths"), PG_TIDX("target_lengths"),
       PG_DEF("blank", PG_INT, 1), PG_REDUCTION, PG_DEF("zero_infinity", PG_FLAG, 0)},
-     PG_NN,
+     PG_NN | PG_FULL,
      PG_SAVE_IN(0) | PG_SAVE_IN(1) | PG_SAVE_IN(2) | PG_SAVE_IN(3),
      1,
      infer_ctc,

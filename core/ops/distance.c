@@ -154,14 +154,14 @@ const pg_op PG_AT(pg_ops_distance)[] = {
                    PG_DEF("dim", PG_INTS, 2), PG_DEF("eps", PG_FLOAT, 1e-12)),
     PG_COMPOSED_OP(
         "cosine_embedding_loss",
-        "1 - cos(input1, input2) where target is 1, max(0, cos - margin) where it is -1.", PG_NN,
-        check_cosine_loss, run_cosine_loss, PG_T("input1"), PG_T("input2"), PG_T("target"),
-        PG_DEF("margin", PG_FLOAT, 0), PG_REDUCTION),
+        "1 - cos(input1, input2) where target is 1, max(0, cos - margin) where it is -1.",
+        PG_NN | PG_FULL, check_cosine_loss, run_cosine_loss, PG_T("input1"), PG_T("input2"),
+        PG_T("target"), PG_DEF("margin", PG_FLOAT, 0), PG_REDUCTION),
     PG_COMPOSED_OP(
         "triplet_margin_loss",
         "max(0, d(anchor, positive) - d(anchor, negative) + margin), d the p-norm of the "
         "difference; swap: d(positive, negative) where that is smaller.",
-        PG_NN, check_triplet, run_triplet, PG_T("anchor"), PG_T("positive"), PG_T("negative"),
-        PG_DEF("margin", PG_FLOAT, 1), PG_DEF("p", PG_FLOAT, 2), PG_DEF("eps", PG_FLOAT, 1e-6),
-        PG_DEF("swap", PG_FLAG, 0), PG_REDUCTION),
+        PG_NN | PG_FULL, check_triplet, run_triplet, PG_T("anchor"), PG_T("positive"),
+        PG_T("negative"), PG_DEF("margin", PG_FLOAT, 1), PG_DEF("p", PG_FLOAT, 2),
+        PG_DEF("eps", PG_FLOAT, 1e-6), PG_DEF("swap", PG_FLAG, 0), PG_REDUCTION),
     {0}};

@@ -69,12 +69,13 @@ const pg_op PG_AT(pg_ops_likelihood)[] = {
     PG_COMPOSED_OP("poisson_nll_loss",
                    "exp(input) - target input, or input - target log(input + eps) without "
                    "log_input; full adds Stirling's log target! where target > 1.",
-                   PG_NN, check_poisson, run_poisson, PG_T("input"), PG_T("target"),
+                   PG_NN | PG_FULL, check_poisson, run_poisson, PG_T("input"), PG_T("target"),
                    PG_DEF("log_input", PG_FLAG, 1), PG_DEF("full", PG_FLAG, 0),
                    PG_DEF("eps", PG_FLOAT, 1e-8), PG_REDUCTION),
     PG_COMPOSED_OP("gaussian_nll_loss",
                    "1/2 (log var + (input - target)^2 / var) with var at least eps; full adds "
                    "1/2 log 2 pi.",
-                   PG_NN, check_gaussian, run_gaussian, PG_T("input"), PG_T("target"), PG_TN("var"),
-                   PG_DEF("full", PG_FLAG, 0), PG_DEF("eps", PG_FLOAT, 1e-6), PG_REDUCTION),
+                   PG_NN | PG_FULL, check_gaussian, run_gaussian, PG_T("input"), PG_T("target"),
+                   PG_TN("var"), PG_DEF("full", PG_FLAG, 0), PG_DEF("eps", PG_FLOAT, 1e-6),
+                   PG_REDUCTION),
     {0}};

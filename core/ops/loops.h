@@ -138,13 +138,85 @@ static inline void pg__scatter(char *to, int64_t step, const void *buf, int64_t 
   PG_MAP3(name##_f64, double, double, double, double, expr) \
   PG__TABLE(name)
 
+/* --- bfloat16: blocks are widened, computed in float32 and rounded -----------------------------
+ */
+
+/* For infer: in[i] in the dtype of the loop; a number beside bfloat16 tensors is float32. */
+static inline void pg__cast(pg_call *c, int i, pg_dtype dtype) {
+  const bool number = c->in[i] && c->in[i]->is_number;
+  pg_cast_in(c, i, number && dtype == PG_BF16 ? PG_F32 : dtype);
+}
+
+typedef struct pg__half {
+  pg_loop loop; /* of float32 */
+  const void *arg;
+  int count;
+  unsigned mask; /* operands that are bfloat16 */
+} pg__half;
+
+static inline void pg__widen_block(float *restrict to, const char *from, int64_t step, int64_t n) {
+  if (step == 2) {
+    const uint16_t *x = (const uint16_t *)from;
+    for (int64_t i = 0; i < n; i++) to[i] = pg_bf16_f32(x[i]);
+  } else {
+    for (int64_t i = 0; i < n; i++) to[i] = pg_bf16_f32(*(const uint16_t *)(from + i * step));
+  }
+}
+static inline void pg__round_block(char *to, int64_t step, const float *restrict from, int64_t n) {
+  if (step == 2) {
+    uint16_t *y = (uint16_t *)to;
+    for (int64_t i = 0; i < n; i++) y[i] = pg_f32_bf16(from[i]);
+  } else {
+    for (int64_t i = 0; i < n; i++) *(uint16_t *)(to + i * step) = pg_f32_bf16(from[i]);
+  }
+}
+static inline void pg__half_loop(int64_t n, char *const *ptr, const int64_t *s, const void *arg) {
+  const pg__half *h = arg;
+  float block[4][PG_BLOCK];
+  char *p[PG_ITER_MAX];
+  int64_t step[PG_ITER_MAX];
+  for (int64_t at = 0, m; at < n; at += m) {
+    m = n - at < PG_BLOCK ? n - at : PG_BLOCK;
+    for (int k = 0; k < h->count; k++) {
+      p[k] = ptr[k] + at * s[k];
+      step[k] = s[k];
+      if (!(h->mask >> k & 1)) continue;
+      if (k > 0 && s[k]) pg__widen_block(block[k], p[k], s[k], m);
+      else if (k > 0) block[k][0] = pg_bf16_f32(*(const uint16_t *)p[k]);
+      p[k] = (char *)block[k];
+      step[k] = k > 0 && !s[k] ? 0 : (int64_t)sizeof(float);
+    }
+    h->loop(m, p, step, h->arg);
+    if (h->mask & 1) pg__round_block(ptr[0] + at * s[0], s[0], block[0], m);
+  }
+}
+
+/* Runs the loop of t[at]'s dtype over t[0..count), count at most 4. Beside bfloat16 tensors there
+ * may be float32 ones; without a loop for bfloat16 that of float32 serves. */
+static inline void pg__over(pg_ctx *ctx, int count, pg_tensor *const *t, int at, int cost,
+                            const pg_loop *loop, const void *arg) {
+  pg__half h = {.arg = arg, .count = count};
+  bool wide = false;
+  for (int k = 0; k < count; k++) {
+    h.mask |= (unsigned)(t[k]->dtype == PG_BF16) << k;
+    wide = wide || t[k]->dtype == PG_F32;
+  }
+  if (!h.mask || (loop[PG_BF16] && !wide)) {
+    PG_ASSERT(loop[t[at]->dtype]);
+    pg_iter_over(ctx, count, t, cost, loop[t[at]->dtype], arg);
+    return;
+  }
+  h.loop = loop[PG_F32];
+  PG_ASSERT(h.loop && count <= 4);
+  pg_iter_over(ctx, count, t, cost + 2, pg__half_loop, &h);
+}
+
 /* forward: out[0] = loop[dtype of in[0]] over in[0..count); arg as in PG_MAP1. */
 static inline pg_status pg__map(pg_call *c, int count, int cost, const pg_loop *loop,
                                 const double *arg) {
   pg_tensor *t[PG_ITER_MAX] = {c->out[0]};
   for (int i = 0; i < count; i++) t[i + 1] = c->in[i];
-  PG_ASSERT(loop[t[1]->dtype]);
-  pg_iter_over(c->ctx, count + 1, t, cost, loop[t[1]->dtype], arg);
+  pg__over(c->ctx, count + 1, t, 1, cost, loop, arg);
   return PG_OK;
 }
 
@@ -160,7 +232,7 @@ static inline pg_status pg__map_back(pg_call *c, int i, int count, pg_tensor *t[
     }
   PG_TRY(pg_tensor_new_like(c->ctx, like, (pg_dtype)t[1]->dtype, &c->gin[i]));
   t[0] = c->gin[i];
-  pg_iter_over(c->ctx, count + 1, t, cost, loop[t[1]->dtype], arg);
+  pg__over(c->ctx, count + 1, t, 1, cost, loop, arg);
   return PG_OK;
 }
 

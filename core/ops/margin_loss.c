@@ -209,7 +209,7 @@ static pg_status run_multilabel_soft(pg_call *c) {
  */
 
 #define LOSS(title, text, check, run, ...) \
-  PG_COMPOSED_OP(title, text, PG_NN, check, run, PG_T("input"), __VA_ARGS__)
+  PG_COMPOSED_OP(title, text, PG_NN | PG_FULL, check, run, PG_T("input"), __VA_ARGS__)
 #define WEIGHT \
   { "weight", PG_TENSOR, PG_OPTIONAL | PG_NOGRAD, 0, NULL }
 
@@ -219,8 +219,8 @@ const pg_op PG_AT(pg_ops_margin_loss)[] = {
     PG_COMPOSED_OP("margin_ranking_loss",
                    "max(0, -target (input1 - input2) + margin); target 1 ranks input1 higher, -1 "
                    "input2.",
-                   PG_NN, check_three, run_ranking, PG_T("input1"), PG_T("input2"), PG_T("target"),
-                   PG_DEF("margin", PG_FLOAT, 0), PG_REDUCTION),
+                   PG_NN | PG_FULL, check_three, run_ranking, PG_T("input1"), PG_T("input2"),
+                   PG_T("target"), PG_DEF("margin", PG_FLOAT, 0), PG_REDUCTION),
     LOSS("soft_margin_loss", "log(1 + exp(-target input)) for targets 1 and -1.", check_two,
          run_soft, PG_T("target"), PG_REDUCTION),
     LOSS("multi_margin_loss",

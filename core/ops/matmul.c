@@ -1,9 +1,11 @@
-/* Matrix products: matmul and its special forms, addmm, baddbmm, linear. Relies on ops/product.h;
- * transposed and strided operands are multiplied as they lie. Spec: spec/ops/matmul_spec.lua. */
+/* Matrix products: matmul and its special forms, addmm, baddbmm, linear. Relies on ops/product.h,
+ * ops/engine.h for bfloat16; transposed and strided operands are multiplied as they lie. Spec:
+ * spec/ops/matmul_spec.lua. */
 #include <string.h>
 
 #include "autograd/op.h"
 #include "base/par.h"
+#include "ops/engine.h"
 #include "ops/product.h"
 
 /* Many products c[i] = alpha op(a[i]) op(b[i]) + beta c[i] over batch dims with strides; each as
@@ -148,6 +150,62 @@ static pg_status merge_rows(pg_ctx *ctx, pg_tensor *t, pg_tensor **out) {
 static pg_status product(pg_ctx *ctx, pg_tensor *a, bool ta, pg_tensor *b, bool tb, double alpha,
                          double beta, pg_tensor *bias, pg_tensor *out);
 
+/* Sizes and strides of op(t)'s matrices and batch dims, seen as out's batch dims. */
+static void describe(const pg_tensor *t, bool turned, const pg_tensor *out, int64_t *size,
+                     int64_t *stride) {
+  const int nd = out->nd, r = t->nd - (turned ? 1 : 2), c = t->nd - (turned ? 2 : 1);
+  batch_strides(t, nd - 2, out->shape, stride);
+  for (int i = 0; i < nd - 2; i++) {
+    const int k = i - (nd - t->nd);
+    size[i] = k < 0 ? 1 : t->shape[k];
+    if (size[i] == 1) stride[i] = 1;
+  }
+  size[nd - 2] = t->shape[r];
+  size[nd - 1] = t->shape[c];
+  stride[nd - 2] = t->stride[r];
+  stride[nd - 1] = t->stride[c];
+  /* one row or column: the step to a next one is that of a full line */
+  if (size[nd - 1] == 1) stride[nd - 1] = stride[nd - 2] == 1 ? pg_max64(size[nd - 2], 1) : 1;
+  if (size[nd - 2] == 1) stride[nd - 2] = stride[nd - 1] == 1 ? pg_max64(size[nd - 1], 1) : 1;
+}
+
+/* out = op(a) op(b) + bias (float32, may be NULL) of bfloat16 matrices, out that or float32, where
+ * the processor has instructions for it; else *done = false. */
+static pg_status half_product(pg_ctx *ctx, pg_tensor *a, bool ta, pg_tensor *b, bool tb,
+                              const pg_tensor *bias, pg_tensor *out, bool *done) {
+  const pg_engine *e = NULL;
+  *done = false;
+  PG_TRY(pg_engine_of(ctx, &e));
+  if (!e->dnn || !e->bf16 || out->nd > PGK_HALF_DIMS) return PG_OK;
+  if (!pg_numel(a) || !pg_numel(b)) return PG_OK;
+  pg_tensor *mine[3] = {pg_tensor_ref(a), pg_tensor_ref(b), pg_tensor_ref(out)};
+  pg_status s = PG_OK;
+  const bool folded = b->nd == 2 && a->nd > 2 && a->nd == out->nd && !ta;
+  for (int i = 0; i < 3 && s == PG_OK; i++) {
+    pg_tensor *t = mine[i];
+    bool flip;
+    int64_t ld;
+    if (folded && i != 1) s = merge_rows(ctx, t, &mine[i]);
+    else if (!layout(t, &flip, &ld)) s = pg__contiguous(ctx, t, &mine[i]);
+    else continue;
+    pg_tensor_unref(t);
+  }
+  if (s == PG_OK) {
+    pgk_half_product p;
+    memset(&p, 0, sizeof p);
+    p.nd = mine[2]->nd;
+    p.threads = ctx->threads;
+    p.wide = out->dtype == PG_F32;
+    describe(mine[0], ta, mine[2], p.a, p.a_stride);
+    describe(mine[1], tb, mine[2], p.b, p.b_stride);
+    describe(mine[2], false, mine[2], p.c, p.c_stride);
+    *done = pgk_dnn_product(e->dnn, &p, pg_data(mine[0]), pg_data(mine[1]),
+                            bias ? pg_data(bias) : NULL, pg_data(mine[2])) == 0;
+  }
+  for (int i = 0; i < 3; i++) pg_tensor_unref(mine[i]);
+  return s;
+}
+
 /* product on float32 copies of what is neither float32, float64 nor int64. */
 static pg_status converted_product(pg_ctx *ctx, pg_tensor *a, bool ta, pg_tensor *b, bool tb,
                                    double alpha, double beta, pg_tensor *out) {
@@ -164,12 +222,18 @@ static pg_status converted_product(pg_ctx *ctx, pg_tensor *a, bool ta, pg_tensor
   return s;
 }
 
-/* out[.. m x n] = alpha op(a) op(b) + beta out; a, b at least 2-d of out's dtype, ta and tb swap
- * their last two dims, batch dims broadcast to out's. out is contiguous. bias: a contiguous
- * [n] added to every row, alpha being 1 and beta 0, of float32 or float64; or NULL. */
+/* out[.. m x n] = alpha op(a) op(b) + beta out; a, b at least 2-d of out's dtype (bfloat16 beside
+ * float32 too), ta and tb swap their last two dims, batch dims broadcast to out's. out is
+ * contiguous. bias: a contiguous [n] added to every row, alpha being 1 and beta 0, of float32 or
+ * float64; or NULL. */
 static pg_status product(pg_ctx *ctx, pg_tensor *a, bool ta, pg_tensor *b, bool tb, double alpha,
                          double beta, pg_tensor *bias, pg_tensor *out) {
-  if (out->dtype != PG_F32 && out->dtype != PG_F64 && out->dtype != PG_I64)
+  if (a->dtype == PG_BF16 && alpha == 1 && beta == 0) {
+    bool done;
+    PG_TRY(half_product(ctx, a, ta, b, tb, NULL, out, &done));
+    if (done) return PG_OK;
+  }
+  if (a->dtype == PG_BF16 || (out->dtype != PG_F32 && out->dtype != PG_F64 && out->dtype != PG_I64))
     return converted_product(ctx, a, ta, b, tb, alpha, beta, out);
   if (pg_numel(out) == 0) return PG_OK;
   pg_tensor *mine[3] = {pg_tensor_ref(a), pg_tensor_ref(b), pg_tensor_ref(out)};
@@ -243,16 +307,18 @@ static pg_status swapped(pg_ctx *ctx, pg_tensor *t, bool flip, pg_tensor **out) 
   return PG_OK;
 }
 
-/* *out = alpha op(a) op(b), recorded where the call records. */
+/* *out = alpha op(a) op(b), recorded where the call records. sums: of bfloat16 as float32, as the
+ * gradient of a weight is wanted. */
 static pg_status multiply(pg_call *c, pg_tensor *a, bool ta, pg_tensor *b, bool tb, double alpha,
-                          pg_tensor **out) {
+                          bool sums, pg_tensor **out) {
   *out = NULL;
   pg_status s;
   if (!c->recording) {
     int nd;
     int64_t shape[PG_MAX_DIMS];
     PG_TRY(product_shape(c->ctx, a, ta, b, tb, &nd, shape));
-    PG_TRY(pg_tensor_new(c->ctx, (pg_dtype)a->dtype, nd, shape, out));
+    const bool wide = sums && a->dtype == PG_BF16;
+    PG_TRY(pg_tensor_new(c->ctx, wide ? PG_F32 : (pg_dtype)a->dtype, nd, shape, out));
     s = product(c->ctx, a, ta, b, tb, alpha, 0, NULL, *out);
     if (s != PG_OK) {
       pg_tensor_unref(*out);
@@ -400,12 +466,12 @@ static pg_status finish(pg_call *c, int i, pg_tensor *g) {
 static pg_status product_backward(pg_call *c, int ia, int ib, pg_tensor *g, double alpha) {
   pg_tensor *a = c->in[ia], *b = c->in[ib], *part = NULL;
   if (c->need[ia]) {
-    PG_TRY(multiply(c, g, false, b, true, alpha, &part));
+    PG_TRY(multiply(c, g, false, b, true, alpha, false, &part));
     PG_TRY(finish(c, ia, part));
   }
   if (!c->need[ib]) return PG_OK;
   if (b->nd > 2 || a->nd == 2) {
-    PG_TRY(multiply(c, a, true, g, false, alpha, &part));
+    PG_TRY(multiply(c, a, true, g, false, alpha, b->nd == 2, &part));
     return finish(c, ib, part);
   }
   int64_t k = a->shape[a->nd - 1], n = g->shape[g->nd - 1], rows = 1; /* one product of all rows */
@@ -413,7 +479,7 @@ static pg_status product_backward(pg_call *c, int ia, int ib, pg_tensor *g, doub
   pg_tensor *a2 = NULL, *g2 = NULL;
   pg_status s = reshaped(c, a, 2, (int64_t[]){rows, k}, &a2);
   if (s == PG_OK) s = reshaped(c, g, 2, (int64_t[]){rows, n}, &g2);
-  if (s == PG_OK) s = multiply(c, a2, true, g2, false, alpha, &part);
+  if (s == PG_OK) s = multiply(c, a2, true, g2, false, alpha, true, &part);
   pg_tensor_unref(g2);
   pg_tensor_unref(a2);
   return s == PG_OK ? finish(c, ib, part) : s;
@@ -572,9 +638,33 @@ static pg_status infer_linear(pg_call *c) {
   return pg_out_shape(c, 0, (pg_dtype)x->dtype, x->nd, shape);
 }
 
+/* y = x w^T + b in bfloat16, rounded once. */
+static pg_status half_linear(pg_call *c) {
+  pg_ctx *ctx = c->ctx;
+  pg_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2], *y = c->out[0], *wide = NULL, *bias = NULL;
+  bool done = false;
+  pg_status s = b ? pg__as(ctx, b, PG_F32, &bias) : PG_OK;
+  if (s == PG_OK && x->nd > 1) s = half_product(ctx, x, false, w, true, bias, y, &done);
+  if (s == PG_OK && !done) {
+    pg_tensor *x2 = NULL, *y2 = NULL;
+    s = pg_tensor_new(ctx, PG_F32, y->nd, y->shape, &wide);
+    if (s == PG_OK && b) s = pg_tensor_copy(wide, b);
+    if (s == PG_OK) s = merge_rows(ctx, x, &x2);
+    if (s == PG_OK) s = merge_rows(ctx, wide, &y2);
+    if (s == PG_OK) s = product(ctx, x2, false, w, true, 1, b ? 1 : 0, NULL, y2);
+    if (s == PG_OK) s = pg_tensor_copy(y, wide);
+    pg_tensor_unref(y2);
+    pg_tensor_unref(x2);
+  }
+  pg_tensor_unref(wide);
+  pg_tensor_unref(bias);
+  return s;
+}
+
 static pg_status forward_linear(pg_call *c) {
   pg_tensor *x = c->in[0], *w = c->in[1], *y = c->out[0], *b = NULL, *x2 = NULL, *y2 = NULL;
   if (w->nd == 1) return forward_single(c);
+  if (x->dtype == PG_BF16) return half_linear(c);
   pg_status s = PG_OK;
   bool inside = y->dtype == PG_F32 || y->dtype == PG_F64; /* the product adds the bias itself */
   double beta = c->in[2] && !inside ? 1 : 0;
@@ -620,14 +710,14 @@ COLUMN_SUMS(double, f64)
 
 /* *out = sums of the columns of g[rows x cols]. */
 static pg_status column_sums(pg_call *c, pg_tensor *g, pg_tensor **out) {
-  if (c->recording || (g->dtype != PG_F32 && g->dtype != PG_F64))
-    return pg_do(c->ctx, out, "sum", "tl", g, 1, (int64_t[]){1});
+  if (c->recording) return pg_do(c->ctx, out, "sum", "tl", g, 1, (int64_t[]){1});
+  const pg_dtype dtype = g->dtype == PG_BF16 ? PG_F32 : (pg_dtype)g->dtype;
   pg_tensor *dense = NULL;
-  PG_TRY(pg__contiguous(c->ctx, g, &dense));
-  pg_status s = pg_tensor_new(c->ctx, (pg_dtype)g->dtype, 1, &g->shape[1], out);
+  PG_TRY(pg__as(c->ctx, g, dtype, &dense));
+  pg_status s = pg_tensor_new(c->ctx, dtype, 1, &g->shape[1], out);
   if (s == PG_OK) {
     columns q = {g->shape[0], g->shape[1], pg_data(dense), pg_data(*out)};
-    pg_par_for(c->ctx, q.cols, STRIP, g->dtype == PG_F32 ? column_sums_f32 : column_sums_f64, &q);
+    pg_par_for(c->ctx, q.cols, STRIP, dtype == PG_F32 ? column_sums_f32 : column_sums_f64, &q);
   }
   pg_tensor_unref(dense);
   return s;
@@ -640,12 +730,12 @@ static pg_status backward_linear(pg_call *c) {
   for (int i = 0; i < x->nd - 1; i++) rows *= x->shape[i];
   pg_status s = reshaped(c, c->gout[0], 2, (int64_t[]){rows, n}, &g);
   if (s == PG_OK && c->need[0]) {
-    s = multiply(c, g, false, w, false, 1, &gx);
+    s = multiply(c, g, false, w, false, 1, false, &gx);
     if (s == PG_OK) s = reshaped(c, gx, x->nd, x->shape, &c->gin[0]);
   }
   if (s == PG_OK && c->need[1]) {
     s = reshaped(c, x, 2, (int64_t[]){rows, k}, &x2);
-    if (s == PG_OK) s = multiply(c, g, true, x2, false, 1, &c->gin[1]);
+    if (s == PG_OK) s = multiply(c, g, true, x2, false, 1, true, &c->gin[1]);
   }
   if (s == PG_OK && c->need[2]) s = column_sums(c, g, &c->gin[2]);
   pg_tensor_unref(gx);
@@ -679,7 +769,7 @@ const pg_op PG_AT(pg_ops_matmul)[] = {
      "Matrix product over the last two dims, y[.., i, j] = sum_p input[.., i, p] other[.., p, j]; "
      "leading dims broadcast, a vector is a row on the left and a column on the right.",
      {PG_T("input"), PG_T("other")},
-     PG_METHOD,
+     PG_METHOD | PG_LOWER,
      SAVE_BOTH,
      1,
      count_matmul,
@@ -688,7 +778,7 @@ const pg_op PG_AT(pg_ops_matmul)[] = {
     {"mm",
      "Product of two matrices, y[i, j] = sum_p input[i, p] mat2[p, j].",
      {PG_T("input"), PG_T("mat2")},
-     PG_METHOD,
+     PG_METHOD | PG_LOWER,
      SAVE_BOTH,
      1,
      count_mm,
@@ -697,7 +787,7 @@ const pg_op PG_AT(pg_ops_matmul)[] = {
     {"bmm",
      "Product of two batches of matrices, y[b, i, j] = sum_p input[b, i, p] mat2[b, p, j].",
      {PG_T("input"), PG_T("mat2")},
-     PG_METHOD,
+     PG_METHOD | PG_LOWER,
      SAVE_BOTH,
      1,
      count_bmm,
@@ -706,7 +796,7 @@ const pg_op PG_AT(pg_ops_matmul)[] = {
     {"mv",
      "Matrix times vector, y[i] = sum_p input[i, p] vec[p].",
      {PG_T("input"), PG_T("vec")},
-     PG_METHOD,
+     PG_METHOD | PG_LOWER,
      SAVE_BOTH,
      1,
      count_mv,
@@ -734,7 +824,7 @@ const pg_op PG_AT(pg_ops_matmul)[] = {
      "beta input + alpha mat1 mat2, input broadcast to the product; beta 0 ignores input.",
      {PG_T("input"), PG_T("mat1"), PG_T("mat2"), PG_DEF("beta", PG_FLOAT, 1),
       PG_DEF("alpha", PG_FLOAT, 1)},
-     PG_METHOD,
+     PG_METHOD | PG_LOWER,
      PG_SAVE_IN(1) | PG_SAVE_IN(2),
      1,
      count_addmm,
@@ -744,7 +834,7 @@ const pg_op PG_AT(pg_ops_matmul)[] = {
      "beta input + alpha batch1 batch2 for batches of matrices; beta 0 ignores input.",
      {PG_T("input"), PG_T("batch1"), PG_T("batch2"), PG_DEF("beta", PG_FLOAT, 1),
       PG_DEF("alpha", PG_FLOAT, 1)},
-     PG_METHOD,
+     PG_METHOD | PG_LOWER,
      PG_SAVE_IN(1) | PG_SAVE_IN(2),
      1,
      count_baddbmm,
@@ -753,7 +843,7 @@ const pg_op PG_AT(pg_ops_matmul)[] = {
     {"linear",
      "y = input weight^T + bias over the last dim; weight is out x in, or in for one output.",
      {PG_T("input"), PG_T("weight"), PG_TOPT("bias")},
-     PG_NN,
+     PG_NN | PG_LOWER,
      SAVE_BOTH,
      1,
      count_linear,

@@ -118,8 +118,8 @@ static pg_status out_images(pg_call *c, int j, pg_dtype dtype, const pg_tensor *
   return PG_OK;
 }
 
-static pg_status check_images(pg_call *c, int sp) {
-  PG_TRY(pg_want(c, 0, PG_M_REAL));
+static pg_status check_images_of(pg_call *c, int sp, unsigned dtypes) {
+  PG_TRY(pg_want(c, 0, dtypes));
   const pg_tensor *x = c->in[0];
   if (x->nd != sp + 1 && x->nd != sp + 2)
     return pg_fail(c->ctx, PG_ESHAPE, "argument 'input': expected %d or %d dims, got %s", sp + 1,
@@ -128,6 +128,8 @@ static pg_status check_images(pg_call *c, int sp) {
     if (!x->shape[d]) return pg_bad_in(c, PG_ESHAPE, 0, "images with pixels");
   return PG_OK;
 }
+
+static pg_status check_images(pg_call *c, int sp) { return check_images_of(c, sp, PG_M_REAL); }
 
 enum { MOST = INT32_MAX }; /* so that products of two arguments fit */
 
@@ -542,16 +544,44 @@ static void run_tiles(pg_ctx *ctx, job *j, pg_par_fn loop) {
   pg_par_for(ctx, j->im.blocks * j->w.oh, pg_grain(4 * j->w.ow), loop, j);
 }
 
+/* bfloat16: maxima are compared in float32, what only moves moves as it is. */
+TAP(max_tap_bf16, const uint16_t, float, int32_t, {
+  const float e = pg_bf16_f32(x[i * s]);
+  const int take = (e > v[i]) | (e != e);
+  v[i] = take ? e : v[i];
+  at[i] = take ? tap : at[i];
+})
+TAP(pick_tap_bf16, const uint16_t, uint16_t, const int32_t, v[i] = at[i] == tap ? x[i * s] : v[i])
+TAP(put_tap_bf16, uint16_t, const uint16_t, const int32_t, x[i * s] = at[i] == tap ? v[i] : 0)
+LOOP(max_pool_bf16, uint16_t, float best[LANES]; int32_t at[LANES];
+     first_tap_f32(j, &p, ry, best, at),
+     max_tap_bf16(s.hi - s.lo, image + s.from, s.step, tap, best + s.lo, at + s.lo),
+     for (int64_t i = 0; i < p.n; i++) pooled[i] = pg_f32_bf16(best[i]);
+     index_write(j, &p, at))
+LOOP(max_gather_bf16, uint16_t, int32_t at[LANES]; index_read(j, &p, at);
+     memset(pooled, 0, (size_t)p.n * sizeof *pooled),
+     pick_tap_bf16(s.hi - s.lo, image + s.from, s.step, tap, pooled + s.lo, at + s.lo), )
+/* windows do not overlap */
+LOOP(max_scatter_bf16, uint16_t, int32_t at[LANES];
+     index_read(j, &p, at),
+     put_tap_bf16(s.hi - s.lo, image + s.from, s.step, tap, pooled + s.lo, at + s.lo), )
+
+/* Do windows share elements of the image? */
+static bool overlaps(const window *w) {
+  bool any = w->adaptive;
+  for (int a = 0; a < 2; a++) any = any || (w->k[a] - 1) * w->dilation[a] + 1 > w->stride[a];
+  return any;
+}
+
 /* Runs a loop of j, whose images are set. into_image: it writes the image. */
 static void run(pg_ctx *ctx, job *j, bool f64, pg_par_fn fn32, pg_par_fn fn64, bool into_image) {
   const window *w = &j->w;
   const int64_t lanes = j->im.lanes;
   bool exact = !w->adaptive;
-  j->add = j->clear = false;
+  j->add = into_image && overlaps(w);
+  j->clear = false;
   for (int a = 0; a < 2 && into_image; a++) {
     const int64_t in = a ? w->iw : w->ih, out = a ? w->ow : w->oh;
-    const int64_t reach = (w->k[a] - 1) * w->dilation[a] + 1;
-    j->add = j->add || w->adaptive || reach > w->stride[a];
     exact = exact && w->k[a] == w->stride[a] && w->dilation[a] == 1 && out * w->k[a] == in &&
             !w->pad[a];
   }
@@ -578,8 +608,9 @@ static pg_status max_run(pg_ctx *ctx, pg_tensor *x, int sp, const window *w, pg_
     j.image = pg_data(xi);
     j.pooled = pg_data(yi);
     j.index = index ? pg_data(*index) : NULL;
-    if (index && is_tiled(&j)) run_tiles(ctx, &j, f64 ? max_tiles_f64 : max_tiles_f32);
-    else run(ctx, &j, f64, max_pool_f32, max_pool_f64, false);
+    const bool half = x->dtype == PG_BF16;
+    if (index && !half && is_tiled(&j)) run_tiles(ctx, &j, f64 ? max_tiles_f64 : max_tiles_f32);
+    else run(ctx, &j, f64, half ? max_pool_bf16 : max_pool_f32, max_pool_f64, false);
   }
   pg_tensor_unref(yi);
   pg_tensor_unref(xi);
@@ -623,7 +654,7 @@ static pg_status max_declare(pg_call *c, int sp, int k, const window *w) {
 
 static pg_status max_infer(pg_call *c, int sp) {
   window w;
-  PG_TRY(check_images(c, sp));
+  PG_TRY(check_images_of(c, sp, PG_M_FLOAT));
   PG_TRY(explicit_window(c, sp, 0, 2, 3, 4, &w));
   return max_declare(c, sp, 5, &w);
 }
@@ -656,11 +687,19 @@ static pg_status max_window(pg_call *c, int sp, window *w) {
   return explicit_window(c, sp, 0, 2, 3, 4, w);
 }
 
-/* op: "pool_scatter" and its like, with the window and the shape of the image. */
+/* op: "pool_scatter" and its like, with the window and the shape of the image; sums of bfloat16 are
+ * float32. */
 static pg_status linear_op(pg_call *c, const char *op, int sp, const window *w, pg_tensor *index,
                            pg_tensor **out) {
   int64_t v[WINDOW_INTS];
   window_ints(w, v);
+  if (index && c->gout[0]->dtype == PG_BF16 && overlaps(w)) {
+    pg_tensor *g;
+    PG_TRY(pg_do(c->ctx, &g, "to", "ti", c->gout[0], (int64_t)PG_F32));
+    pg_status s = pg_do(c->ctx, out, op, "ttil", g, index, (int64_t)sp, WINDOW_INTS, v);
+    pg_tensor_unref(g);
+    return s;
+  }
   if (index) return pg_do(c->ctx, out, op, "ttil", c->gout[0], index, (int64_t)sp, WINDOW_INTS, v);
   return pg_do(c->ctx, out, op, "til", c->gout[0], (int64_t)sp, WINDOW_INTS, v);
 }
@@ -916,10 +955,12 @@ static pg_status index_run(pg_call *c, bool scatter) {
     j.image = pg_data(scatter ? yi : xi);
     j.pooled = pg_data(scatter ? xi : yi);
     j.index = pg_data(ii);
-    bool f64 = x->dtype == PG_F64;
-    if (scatter && is_tiled(&j)) run_tiles(ctx, &j, f64 ? put_tiles_f64 : put_tiles_f32);
-    else if (scatter) run(ctx, &j, f64, max_scatter_f32, max_scatter_f64, true);
-    else run(ctx, &j, f64, max_gather_f32, max_gather_f64, false);
+    const bool f64 = x->dtype == PG_F64, half = x->dtype == PG_BF16;
+    PG_ASSERT(!half || !scatter || !overlaps(&j.w));
+    if (scatter && !half && is_tiled(&j)) run_tiles(ctx, &j, f64 ? put_tiles_f64 : put_tiles_f32);
+    else if (scatter)
+      run(ctx, &j, f64, half ? max_scatter_bf16 : max_scatter_f32, max_scatter_f64, true);
+    else run(ctx, &j, f64, half ? max_gather_bf16 : max_gather_f32, max_gather_f64, false);
   }
   pg_tensor_unref(ii);
   pg_tensor_unref(yi);

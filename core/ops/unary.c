@@ -10,32 +10,32 @@
 
 /* Floating result: other dtypes are taken as float32. */
 static pg_status infer_float(pg_call *c) {
-  PG_TRY(pg_want(c, 0, PG_M_NUM | PG_M_BOOL));
+  PG_TRY(pg_want(c, 0, PG_M_LOOP | PG_M_BOOL));
   pg_dtype d = (pg_dtype)c->in[0]->dtype;
   if (!pg_is_float(d)) d = PG_F32;
-  pg_cast_in(c, 0, d);
+  pg__cast(c, 0, d);
   return pg_out_like(c, 0, d, c->in[0]);
 }
 static pg_status infer_same(pg_call *c) {
-  PG_TRY(pg_want(c, 0, PG_M_NUM));
+  PG_TRY(pg_want(c, 0, PG_M_LOOP));
   return pg_out_like(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0]);
 }
 static pg_status infer_same_or_bool(pg_call *c) {
-  PG_TRY(pg_want(c, 0, PG_M_NUM | PG_M_BOOL));
+  PG_TRY(pg_want(c, 0, PG_M_LOOP | PG_M_BOOL));
   return pg_out_like(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0]);
 }
 static pg_status infer_square(pg_call *c) { /* of bool: int64 */
-  PG_TRY(pg_want(c, 0, PG_M_NUM | PG_M_BOOL));
+  PG_TRY(pg_want(c, 0, PG_M_LOOP | PG_M_BOOL));
   pg_dtype d = c->in[0]->dtype == PG_BOOL ? PG_I64 : (pg_dtype)c->in[0]->dtype;
-  pg_cast_in(c, 0, d);
+  pg__cast(c, 0, d);
   return pg_out_like(c, 0, d, c->in[0]);
 }
 static pg_status infer_real(pg_call *c) {
-  PG_TRY(pg_want(c, 0, PG_M_REAL));
+  PG_TRY(pg_want(c, 0, PG_M_FLOAT));
   return pg_out_like(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0]);
 }
 static pg_status infer_test(pg_call *c) {
-  PG_TRY(pg_want(c, 0, PG_M_NUM | PG_M_BOOL));
+  PG_TRY(pg_want(c, 0, PG_M_LOOP | PG_M_BOOL));
   return pg_out_like(c, 0, PG_BOOL, c->in[0]);
 }
 static pg_status infer_bits(pg_call *c) {
@@ -227,13 +227,13 @@ PG_REAL2(nan_to_num_loop, a != a ? b : a == (T)INFINITY ? p : a == -(T)INFINITY 
 static pg_status nan_to_num_forward(pg_call *c) {
   pg_dtype d = (pg_dtype)c->in[0]->dtype;
   if (!pg_is_float(d)) return positive_forward(c);
-  const double most = d == PG_F32 ? FLT_MAX : DBL_MAX;
+  const double most = d == PG_F64 ? DBL_MAX : d == PG_F32 ? FLT_MAX : 0x1.fep127;
   const double ends[2] = {c->arg[1].set ? c->arg[1].f : most, c->arg[2].set ? c->arg[2].f : -most};
   pg_tensor *nan;
-  PG_TRY(pg_tensor_new(c->ctx, d, 0, NULL, &nan));
+  PG_TRY(pg_tensor_new(c->ctx, d == PG_BF16 ? PG_F32 : d, 0, NULL, &nan));
   pg_put_f64(nan, 0, c->arg[0].f);
   pg_tensor *t[3] = {c->out[0], c->in[0], nan};
-  pg_iter_over(c->ctx, 3, t, 2, nan_to_num_loop[d], ends);
+  pg__over(c->ctx, 3, t, 1, 2, nan_to_num_loop, ends);
   pg_tensor_unref(nan);
   return PG_OK;
 }
@@ -297,14 +297,14 @@ static pg_status clamp_bytes(pg_call *c, pg_dtype d) {
 static pg_status clamp_infer(pg_call *c) {
   bool any = false;
   for (int i = 0; i < c->nin; i++) {
-    PG_TRY(pg_want(c, i, PG_M_NUM | PG_M_BOOL));
+    PG_TRY(pg_want(c, i, PG_M_LOOP | PG_M_BOOL));
     any = any || (i > 0 && c->in[i]);
   }
   if (!any) return pg_bad_in(c, PG_EARG, 1, "a number or a tensor for 'min' or 'max'");
   pg_dtype d = pg_promote(c, c->nin);
   if (d == PG_BOOL) return pg_bad_in(c, PG_EDTYPE, 0, "numbers");
   PG_TRY(clamp_bytes(c, d));
-  for (int i = 0; i < c->nin; i++) pg_cast_in(c, i, d);
+  for (int i = 0; i < c->nin; i++) pg__cast(c, i, d);
   return pg_out_broadcast(c, 0, d, c->nin);
 }
 static pg_status clamp_forward(pg_call *c) {
@@ -314,7 +314,7 @@ static pg_status clamp_forward(pg_call *c) {
   if (c->in[1]) t[n++] = c->in[1];
   if (max) t[n++] = max;
   const pg_loop *loop = n == 4 ? clamp_both : max ? clamp_high : clamp_low;
-  pg_iter_over(c->ctx, n, t, 1, loop[c->in[0]->dtype], NULL);
+  pg__over(c->ctx, n, t, 1, 1, loop, NULL);
   return PG_OK;
 }
 /* Where x is at a bound, nothing flows to x if the bound is a number; else the two share. */

@@ -17,9 +17,12 @@ const pg_kern *pg__kern(const pg_ctx *ctx) {
 #if defined(PG_HAVE_BASE)
   default:
     return &pg_kern_base;
-#else
+#elif defined(PG_HAVE_V3)
   default:
     return &pg_kern_v3;
+#else
+  default:
+    return &pg_kern_v4;
 #endif
   }
 }

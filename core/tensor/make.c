@@ -64,6 +64,7 @@ static pg_status head_new(pg_ctx *ctx, pg_storage *storage, pg_dtype dtype, int 
   }
   memset(t, 0, offsetof(pg_tensor, shape)); /* sizes beyond nd are never read */
   t->hooks = NULL;
+  t->low = NULL;
   t->ctx = ctx;
   t->storage = storage;
   t->refs = 1;
@@ -157,12 +158,20 @@ pg_tensor *pg_tensor_ref(pg_tensor *t) {
   return t;
 }
 
+/* low has neither gradient, node nor copy of its own. */
+static void low_free(pg_tensor *low) {
+  if (--low->refs) return;
+  storage_unref(low->ctx, low->storage);
+  pg_free(low->ctx, low, sizeof *low);
+}
+
 void pg_tensor_unref(pg_tensor *t) {
   while (t && --t->refs == 0) {
     pg_tensor *grad = t->grad; /* freed by the loop: a gradient may have a gradient */
     pg_node *node = t->node;
     pg_ctx *ctx = t->ctx;
     if (t->hooks) ctx->hooks_drop(t->hooks);
+    if (t->low) low_free(t->low);
     storage_unref(ctx, t->storage);
     pg_free(ctx, t, sizeof *t);
     if (node) ctx->node_unref(node);

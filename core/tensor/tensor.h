@@ -37,6 +37,8 @@ struct pg_tensor {
   int64_t offset;      /* in elements */
   int64_t shape[PG_MAX_DIMS], stride[PG_MAX_DIMS]; /* strides in elements, may be 0 or negative */
   void *hooks;                                     /* of a leaf: pg_hook list, see autograd */
+  pg_tensor *low;       /* of a leaf under autocast: its bfloat16 copy, owned; outside any graph */
+  uint32_t low_version; /* of the storage when low was made */
 };
 
 typedef struct pg_str {

@@ -1,5 +1,7 @@
 /* Scopes and grad modes as to-be-closed objects. Relies on pgl.h. Spec:
  * spec/binding/scope_spec.lua. */
+#include <string.h>
+
 #include "pgl.h"
 
 static const char scope_tag = 0;
@@ -134,6 +136,42 @@ static int set_mode(lua_State *L, bool on) {
 
 static int l_no_grad(lua_State *L) { return set_mode(L, false); }
 static int l_enable_grad(lua_State *L) { return set_mode(L, true); }
+
+/* --- autocast --------------------------------------------------------------------------------- */
+
+static int autocast_close(lua_State *L) {
+  mode *m = luaL_checkudata(L, 1, "perigee.autocast");
+  if (m->open) m->ctx->autocast = m->before;
+  m->open = false;
+  return 0;
+}
+
+/* autocast(dtype) -> to-be-closed object; autocast(dtype, fn, ..) -> what fn(..) returns. "float32"
+ * turns an outer autocast off. */
+static int l_autocast(lua_State *L) {
+  pg_ctx *ctx = pgl_ctx(L);
+  const char *dtype = luaL_optstring(L, 1, "bfloat16");
+  const bool on = strcmp(dtype, "bfloat16") == 0, before = ctx->autocast;
+  if (!on && strcmp(dtype, "float32") != 0)
+    return luaL_error(L, "autocast: expected 'bfloat16' or 'float32', got '%s'", dtype);
+  if (lua_isfunction(L, 2)) {
+    ctx->autocast = on;
+    int status = lua_pcall(L, lua_gettop(L) - 2, LUA_MULTRET, 0);
+    ctx->autocast = before;
+    return status == LUA_OK ? lua_gettop(L) - 1 : lua_error(L);
+  }
+  mode *m = lua_newuserdatauv(L, sizeof *m, 0);
+  *m = (mode){ctx, before, true};
+  luaL_setmetatable(L, "perigee.autocast");
+  ctx->autocast = on;
+  return 1;
+}
+
+static int l_is_autocast_enabled(lua_State *L) {
+  lua_pushboolean(L, pgl_ctx(L)->autocast);
+  return 1;
+}
+
 static int l_is_grad_enabled(lua_State *L) {
   lua_pushboolean(L, pgl_ctx(L)->grad_mode);
   return 1;
@@ -157,12 +195,18 @@ void pgl_open_scope(lua_State *L) {
   set_function(L, "__close", mode_close);
   set_function(L, "__gc", mode_close);
   lua_pop(L, 1);
+  luaL_newmetatable(L, "perigee.autocast");
+  set_function(L, "__close", autocast_close);
+  set_function(L, "__gc", autocast_close);
+  lua_pop(L, 1);
   lua_pushlightuserdata(L, pgl_state_of(L));
   luaL_getmetatable(L, "perigee.scope");
   lua_pushcclosure(L, l_scope, 2);
   lua_setfield(L, -2, "scope");
   static const luaL_Reg functions[] = {{"no_grad", l_no_grad},
                                        {"enable_grad", l_enable_grad},
+                                       {"autocast", l_autocast},
+                                       {"is_autocast_enabled", l_is_autocast_enabled},
                                        {"is_grad_enabled", l_is_grad_enabled},
                                        {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);

@@ -158,7 +158,9 @@ end
 
 --- A cotangent for a float tensor: fixed numbers in +-[0.5, 1.5], in its dtype.
 function M.cotangent(t, salt)
-  return V.make(weights(t:numel(), salt or 0), t.dtype, t.shape)
+  local w = weights(t:numel(), salt or 0)
+  if t.dtype == "bfloat16" then return V.make(w, "float32", t.shape):to "bfloat16" end
+  return V.make(w, t.dtype, t.shape)
 end
 
 -- The outputs of fn that carry a gradient, by place.

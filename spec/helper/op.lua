@@ -66,6 +66,7 @@ local function run(fn, args, opt)
   for n, j in ipairs(places) do
     local g = opt.spread and core.ops.expand(V.make({1.25}, results[j].dtype, {}), results[j].shape)
       or C.cotangent(results[j], j)
+    if opt.rounded then g = core.ops.to(core.ops.to(g, "bfloat16"), g.dtype) end
     if opt.layout then g = opt.layout(g) end
     core.backward(results[j], g, {retain_graph = n < #places})
   end
@@ -87,6 +88,38 @@ local function check_equal(results, grads, expected, expected_grads, tol, what, 
     end
     local different = grad and C.compare(mine, grad, {tol = tol})
     if different then fail("%s: gradient %d: %s", what, k, different) end
+  end
+end
+
+local function rounded(t)
+  return t.dtype == "float32" and t:to "bfloat16":to "float32" or t
+end
+
+-- Results of bfloat16 against those of float32: equal up to tol at the scale of the largest
+-- element, and bfloat16 where those are float32.
+local function check_half(ours, expected, what, tol)
+  for j = 1, expected.n or #expected do
+    local mine, wide = ours[j], expected[j]
+    if core.is_tensor(wide) and wide.dtype == "float32" then
+      if not mine then fail("%s %d: there in float32 only", what, j) end
+      if mine.dtype ~= "bfloat16" then
+        fail("%s %d: expected bfloat16, got %s", what, j, mine.dtype)
+      end
+      local got, values, largest = V.values(mine), V.values(wide), 0
+      for _, v in ipairs(values) do
+        if math.abs(v) < math.huge then largest = math.max(largest, math.abs(v)) end
+      end
+      for i, e in ipairs(values) do
+        local a = got[i]
+        local near = math.abs(a - e) <= largest * tol or (a ~= a and e ~= e)
+        if a ~= e and not near then
+          fail("%s %d: element %d: expected %.9g, got %.9g", what, j, i, e, a)
+        end
+      end
+    elseif core.is_tensor(wide) then
+      local different = C.compare(mine, wide, {})
+      if different then fail("%s %d: %s", what, j, different) end
+    end
   end
 end
 
@@ -192,6 +225,7 @@ end
 --   large(t): arguments big enough to be split over threads (default: args)
 --   empty(t): arguments with an empty tensor; false where there is no such thing; {f, shape} checks
 --   wrong_shape, wrong_dtype = {f, pattern} or a list of them: messages name the op and match
+--   bfloat16 = false: not to be compared with float32 in bfloat16; a number: tolerance of gradients
 --   nograd: no gradient; smooth = false: no second gradient; fixed: positions without a gradient
 --   inplace = false: do not try the in-place form; meta = false: shapes depend on data
 --   threads = false: a library does the work whose bits depend on threads (BLAS); compared to 1e-5
@@ -263,6 +297,25 @@ function M.op(name, spec)
         end
       end
     end)
+
+    if #V.tensors(arguments(spec.args, "float32")) > 0 and spec.bfloat16 ~= false then
+      it("computes in bfloat16 as float32 rounded at the end", function()
+        for k, make in ipairs(cases) do
+          local args = V.replace(arguments(make, "float32", k), rounded)
+          local opt = {grad = grad, fixed = positions(spec.fixed, args), rounded = true}
+          local results, grads = run(fn, args, opt)
+          local narrow = {}
+          local halves = V.replace(args, function(t)
+            narrow[t] = narrow[t] or (t.dtype == "float32" and t:to "bfloat16") or t
+            return narrow[t]
+          end)
+          opt.fixed = positions(spec.fixed, halves)
+          local ours, our_grads = run(fn, halves, opt)
+          check_half(ours, results, "output", 1 / 128)
+          check_half(our_grads, grads, "gradient", tonumber(spec.bfloat16) or 1 / 32)
+        end
+      end)
+    end
 
     if spec.meta ~= false then
       it("knows its shapes without data", function()

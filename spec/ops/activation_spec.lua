@@ -7,7 +7,7 @@ local ops = core.ops
 
 H.fixtures "activation"
 
-local WRONG = "expected float32 or float64, got int64"
+local WRONG = "expected float32, float64 or bfloat16, got int64"
 
 -- draw(t, shape..) gives numbers away from the function's kinks; further arguments follow it.
 local function op(name, draw, arguments, more)
@@ -32,7 +32,7 @@ local function whole(more, ...)
   more = more or {}
   more.wrong_dtype = {
     function(t) return {t.bool(3), table.unpack(arguments)} end,
-    "expected float32, float64, int64 or uint8, got bool",
+    "expected float32, float64, bfloat16, int64 or uint8, got bool",
   }
   return more
 end

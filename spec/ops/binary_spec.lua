@@ -26,7 +26,6 @@ local function op(name, first, second, option, more)
     end,
     empty = {args({0, 3}, {3}), {0, 3}},
     wrong_shape = {args({3, 5}, {4}), MISFIT},
-    wrong_dtype = {function(t) return {t.ones(3):to "bfloat16", t.ones(3)} end, "got bfloat16"},
   }
   for key, value in pairs(more or {}) do spec[key] = value end
   H.op(name, spec)
@@ -96,10 +95,6 @@ local function three(name, draw, last, option)
     empty = {function(t) return {draw(t, {0, 3}), draw(t, {3}), last(t, {3}), option} end, {0, 3}},
     wrong_shape = {
       function(t) return {draw(t, {3, 5}), draw(t, {4}), last(t, {5}), option} end, MISFIT,
-    },
-    wrong_dtype = {
-      function(t) return {draw(t, {3}):to "bfloat16", draw(t, {3}), last(t, {3}), option} end,
-      "got bfloat16",
     },
   })
 end

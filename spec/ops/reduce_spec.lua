@@ -24,8 +24,7 @@ for _, name in ipairs {"sum", "mean"} do
     empty = {function(t) return {t.randn(0, 3), 1} end, {3}},
     wrong_shape = {{x(4), "expected 1%.%.3 or %-3%.%.%-1, got 4"}, {x(0), "%.%.%-1, got 0"},
       {x({1, -3}), "expected each dim once"}},
-    wrong_dtype = name == "mean" and {ints(1), "expected float32 or float64, got int64"}
-      or {function(t) return {t.randn(2):to("bfloat16")} end, "got bfloat16"},
+    wrong_dtype = name == "mean" and {ints(1), "expected float32 or float64, got int64"} or nil,
   })
 end
 H.op("prod", {
@@ -35,7 +34,6 @@ H.op("prod", {
   end,
   empty = {function(t) return {t.randn(0, 3), 1} end, {3}},
   wrong_shape = {x(4), "%.%.%-1, got 4"},
-  wrong_dtype = {function(t) return {t.randn(2):to("bfloat16")} end, "got bfloat16"},
 })
 for _, name in ipairs {"amax", "amin"} do
   H.op(name, {
@@ -44,7 +42,6 @@ for _, name in ipairs {"amax", "amin"} do
     wrong_shape = {{function(t) return {t.randn(3, 0), 2} end,
       "'input': expected elements to reduce in dim 2, got %[3 x 0%]"},
       {function(t) return {t.randn(0)} end, "in dim 1, got %[0%]"}},
-    wrong_dtype = {function(t) return {t.randn(2):to("bfloat16")} end, "got bfloat16"},
   })
 end
 for _, name in ipairs {"any", "all"} do
@@ -53,7 +50,6 @@ for _, name in ipairs {"any", "all"} do
     more = {function(t) return {t.byte(3, 4)} end, function(t) return {t.randn(3, 4), 1, true} end},
     empty = {function(t) return {t.bool(0, 3), 1} end, {3}},
     wrong_shape = {x(4), "%.%.%-1, got 4"},
-    wrong_dtype = {function(t) return {t.randn(2):to("bfloat16")} end, "got bfloat16"},
   })
 end
 H.op("count_nonzero", {
@@ -61,7 +57,6 @@ H.op("count_nonzero", {
   more = {function(t) return {t.bool(3, 4, 2), {1, 3}} end},
   empty = {function(t) return {t.bool(0, 3), 1} end, {3}},
   wrong_shape = {x(4), "%.%.%-1, got 4"},
-  wrong_dtype = {function(t) return {t.randn(2):to("bfloat16")} end, "got bfloat16"},
 })
 for _, name in ipairs {"var", "std", "var_mean", "std_mean"} do
   H.op(name, {
@@ -89,7 +84,6 @@ H.op("norm", {
 H.op("logsumexp", {
   args = x(2), more = more, large = large, empty = {function(t) return {t.randn(0, 3), 2} end, {0}},
   wrong_shape = {x(4), "%.%.%-1, got 4"},
-  wrong_dtype = {function(t) return {t.randn(2):to "bfloat16", 1} end, "got bfloat16"},
 })
 
 describe("reductions", function()

@@ -7,13 +7,12 @@ local pg = require "perigee"
 H.fixtures "tensor_arithmetic"
 
 local MISFIT = "%[3%].*%[4%]"
-local function bfloat(t) return t.ones(3):to "bfloat16" end
 
 H.op("ldexp", {
+  bfloat16 = false, -- the power of two is float32, and so is the product
   args = function(t) return {t.randn(3, 4), t.int(-3, 3, 4)} end,
   empty = function(t) return {t.randn(0, 4), 2} end,
   wrong_shape = {function(t) return {t.randn(3), t.int(1, 3, 4)} end, MISFIT},
-  wrong_dtype = {function(t) return {bfloat(t), 2} end, "got bfloat16"},
 })
 H.op("float_power", {
   args = function(t) return {t.positive(3, 4), t.randn(4)} end,
@@ -25,13 +24,11 @@ H.op("mvlgamma", {
   args = function(t) return {t.positive(3, 4) + 1, 2} end,
   empty = function(t) return {t.randn(0, 4), 2} end,
   wrong_shape = {function(t) return {t.randn(3), 0} end, "'p': expected at least 1, got 0"},
-  wrong_dtype = {function(t) return {bfloat(t), 2} end, "got bfloat16"},
 })
 H.op("rsub", {
   args = function(t) return {t.randn(3, 4), t.randn(4), 0.5} end,
   empty = function(t) return {t.randn(0, 4), 2} end,
   wrong_shape = {function(t) return {t.randn(4), t.randn(3)} end, MISFIT},
-  wrong_dtype = {function(t) return {bfloat(t), 2} end, "got bfloat16"},
 })
 H.op("fill", {
   args = function(t) return {t.randn(3, 4), t.randn {}} end,

@@ -12,7 +12,8 @@
 -- Kinds of parameters: tensor, operand (a tensor or a number), tensors (a list), loose (a list, or
 -- all remaining positions), number, integer, dim, integers (one or a list), boolean, string, dtype,
 -- any, or words (sum|mean). "?" behind the kind: may be absent. Further fields: nodiff (no
--- gradient), method (true where the first parameter is a tensor), room ("linalg", "nn").
+-- gradient), method (true where the first parameter is a tensor), room ("linalg", "nn"), full (works
+-- in float32 under autocast and on bfloat16).
 
 local blame = require "perigee.blame"
 local core = require "perigee.core"
@@ -222,13 +223,38 @@ local function finish(entry, ok, first, ...)
   error(blame.where() .. text, 0)
 end
 
+local function rounded(round, ...)
+  if not round then return ... end
+  local results = table.pack(...)
+  for i = 1, results.n do
+    local y = results[i]
+    if core.is_tensor(y) and y.dtype == "float32" then results[i] = ops.to(y, "bfloat16") end
+  end
+  return table.unpack(results, 1, results.n)
+end
+
+--- body as an op that works in float32: bfloat16 arguments are widened, its results rounded where
+-- autocast is off.
+local function in_full(body)
+  return function(...)
+    local values, round = table.pack(...), false
+    for i = 1, values.n do
+      local x = values[i]
+      if core.is_tensor(x) and x.dtype == "bfloat16" then
+        values[i], round = ops.to(x, "float32"), not core.is_autocast_enabled()
+      end
+    end
+    return rounded(round, core.autocast("float32", body, table.unpack(values, 1, values.n)))
+  end
+end
+
 --- Registers a function; see the top of this file.
 -- @param entry table
 function M.define(entry)
   local names = {}
   for name in entry[1]:gmatch "[^|]+" do names[#names + 1] = name end
   entry.names, entry.name = names, names[1]
-  local body = entry[4]
+  local body = entry.full and in_full(entry[4]) or entry[4]
   --- The function under one of its names, which its messages begin with.
   local function named(name)
     local known = name == entry.name and entry or setmetatable({name = name}, {__index = entry})

@@ -154,7 +154,7 @@ define {
     .. "max(atol, "
     .. "rtol times the largest).",
   rank_of,
-  nodiff = true, room = "linalg",
+  nodiff = true, room = "linalg", full = true,
 }
 
 define {
@@ -185,7 +185,7 @@ define {
     if driver == "gels" then rank = ops.zeros(0, {dtype = "int64"}) end
     return x, residuals, rank, values
   end,
-  room = "linalg",
+  full = true, room = "linalg",
 }
 
 -- Powers ------------------------------------------------------------------------------------------

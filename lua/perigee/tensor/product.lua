@@ -288,6 +288,7 @@ define {
     if p == 1 then return ops.sum(ops.abs(gap), -1) end
     return ops.norm(gap, p, -1)
   end,
+  full = true,
 }
 
 define {
