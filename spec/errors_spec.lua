@@ -68,6 +68,13 @@ local CASES = {
     "at least 0 for integers", "-1"},
   {"no bound", function() t(2):clamp() end, "clamp", "min", "a number or a tensor", "nothing"},
   {"no argument", function() pg.exp() end, "exp", "input", "a tensor", "nothing"},
+  {"a composition in place", function() t(2):cumsum_(5) end, "cumsum_", "dim",
+    "1..1 or -1..-1", "5"},
+  {"new ones of nothing", function() t(2).new_ones(nil, 3) end, "new_ones", "self", "a tensor",
+    "nothing"},
+  {"a cast of nothing", function() t(2).double(7) end, "double", "self", "a tensor", "7"},
+  {"more pieces than memory", function() t(4):tensor_split(2 ^ 53) end, "tensor_split",
+    "indices_or_sections", "at most 65536 pieces", "9007199254740992"},
   -- reductions and order
   {"a dim", function() t(2, 3):sum(3) end, "sum", "dim", "1..2 or -2..-1", "3"},
   {"dim 0", function() t(2, 3):mean(0) end, "mean", "dim", "1..2 or -2..-1", "0"},

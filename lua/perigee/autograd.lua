@@ -93,6 +93,7 @@ end
 
 --- Keeps the gradient of a result in its `grad` field, as leaves have it.
 function Tensor.retain_grad(self)
+  util.expect("retain_grad", "self", self, "tensor")
   if self.is_leaf then return self end
   local weak = setmetatable({self}, {__mode = "v"})
   core.hook(self, function(grad)

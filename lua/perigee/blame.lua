@@ -64,4 +64,16 @@ function M.call(prefix, fn, ...)
   return finish(xpcall(fn, handler, ...))
 end
 
+--- Calls fn(...) as `name`: an error that begins with another function's name gets this one.
+-- @return what fn returned
+function M.named(name, fn, ...)
+  local function finish(ok, first, ...)
+    if ok then return first, ... end
+    local text = M.strip(first)
+    if text:find "^[^\n:]+:%d+: " then error(text, 0) end
+    error(M.where() .. name .. ": " .. text:gsub("^[%w_%.]+: ", "", 1), 0)
+  end
+  return finish(pcall(fn, ...))
+end
+
 return M

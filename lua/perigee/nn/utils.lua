@@ -43,7 +43,7 @@ function M.get_total_norm(tensors, norm_type)
   norm_type = util.expect("get_total_norm", "norm_type", norm_type or 2, "number")
   local norms = {}
   for i, t in ipairs(list_of("get_total_norm", tensors)) do
-    norms[i] = core.ops.norm(t, norm_type)
+    norms[i] = blame.named("get_total_norm", core.ops.norm, t, norm_type)
   end
   if #norms == 0 then return core.tensor(0.0) end
   return core.ops.norm(core.ops.stack(norms), norm_type)
@@ -61,15 +61,20 @@ end
 --- All parameters as one vector.
 function M.parameters_to_vector(params)
   local flat = {}
-  for i, p in ipairs(list_of("parameters_to_vector", params)) do flat[i] = p:reshape(-1) end
-  return core.ops.cat(flat, 1)
+  for i, p in ipairs(list_of("parameters_to_vector", params)) do
+    flat[i] = util.expect("parameters_to_vector", "parameters", p, "tensor"):reshape(-1)
+  end
+  return blame.named("parameters_to_vector", core.ops.cat, flat, 1)
 end
 
 --- Copies a vector into the parameters, in order.
 function M.vector_to_parameters(vector, params)
   local at, total = 1, 0
   params = list_of("vector_to_parameters", params)
-  for _, p in ipairs(params) do total = total + p:numel() end
+  util.expect("vector_to_parameters", "vector", vector, "tensor")
+  for _, p in ipairs(params) do
+    total = total + util.expect("vector_to_parameters", "parameters", p, "tensor"):numel()
+  end
   if total ~= vector:numel() then
     util.fail("vector_to_parameters",
       "argument 'vector': expected %d elements as the parameters have, got %d", total,

@@ -2,6 +2,7 @@
 -- among the constructor's arguments become buffers. Relies on perigee.core.
 -- Spec: spec/nn/loss_spec.lua.
 
+local blame = require "perigee.blame"
 local core = require "perigee.core"
 local util = require "perigee.util"
 
@@ -16,7 +17,9 @@ end
 
 local function buffer(self, name, value)
   if value == nil then return nil end
-  if type(value) == "table" and getmetatable(value) == nil then value = core.tensor(value) end
+  if type(value) == "table" and getmetatable(value) == nil then
+    value = blame.named("nn." .. self.class_name, core.tensor, value)
+  end
   if not core.is_tensor(value) then
     util.fail("nn." .. self.class_name, "argument '%s': expected a tensor, got %s", name,
       util.type_name(value))

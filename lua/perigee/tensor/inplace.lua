@@ -16,7 +16,7 @@ for _, name in ipairs {"cumsum", "cumprod", "tril", "triu", "addmm", "baddbmm", 
                        "addbmm", "renorm", "put", "index_reduce", "ldexp", "mvlgamma"} do
   local pure = ops[name]
   publish(name .. "_", function(x, ...)
-    return blame.call("", function(...) return ops.copy_(x, pure(x, ...)) end, ...)
+    return blame.named(name .. "_", function(...) return ops.copy_(x, pure(x, ...)) end, ...)
   end)
 end
 

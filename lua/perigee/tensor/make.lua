@@ -1,12 +1,21 @@
 --- Tensors from bytes and after the model of another tensor.
--- Relies on tensor/define. Spec: spec/tensor/make_spec.lua.
+-- Relies on blame, util, tensor/define. Spec: spec/tensor/make_spec.lua.
 
-local define = require "perigee.tensor.define"
+local blame = require "perigee.blame"
 local core = require "perigee.core"
+local define = require "perigee.tensor.define"
+local util = require "perigee.util"
 
 local ops, Tensor = core.ops, core.Tensor
 local fail = define.fail
 define = define.define
+
+--- Raises unless x is a tensor, or an object that stands for one.
+local function want(name, x)
+  if not core.is_tensor(x) and not (type(x) == "table" and getmetatable(x)) then
+    util.expect(name, "self", x, "tensor")
+  end
+end
 
 define {
   "frombuffer",
@@ -41,7 +50,7 @@ local normal = ops.normal
 function ops.normal(mean, std, ...)
   if not core.is_tensor(mean) and not core.is_tensor(std) then return normal(mean, std, ...) end
   local like = ops.add(mean, std or 1)
-  local y = ops.randn_like(ops.detach(like))
+  local y = blame.named("normal", ops.randn_like, ops.detach(like))
   return ops.add(ops.mul(y, std or 1), mean)
 end
 
@@ -50,6 +59,7 @@ for name, fn in pairs {new_zeros = "zeros", new_ones = "ones", new_empty = "empt
                        new_full = "full"} do
   local make = ops[fn]
   Tensor[name] = function(x, ...)
+    want(name, x)
     local args = table.pack(...)
     local last = args[args.n]
     if args.n > 0 and type(last) == "table" and #last == 0 and next(last) ~= nil then
@@ -60,18 +70,21 @@ for name, fn in pairs {new_zeros = "zeros", new_ones = "ones", new_empty = "empt
       args.n = args.n + 1
       args[args.n] = {dtype = x.dtype}
     end
-    return make(table.unpack(args, 1, args.n))
+    return blame.named(name, make, table.unpack(args, 1, args.n))
   end
 end
 
 --- A tensor of numbers in x's dtype.
 function Tensor.new_tensor(x, data, opt)
-  return core.tensor(data, {dtype = opt and opt.dtype or x.dtype,
-    requires_grad = opt and opt.requires_grad})
+  want("new_tensor", x)
+  opt = util.options("new_tensor", opt, {"dtype", "requires_grad"})
+  return blame.named("new_tensor", core.tensor, data, {dtype = opt.dtype or x.dtype,
+    requires_grad = opt.requires_grad})
 end
 
 --- Bytes that one element takes.
 function Tensor.element_size(x)
+  want("element_size", x)
   return #core.tensor({0}, {dtype = x.dtype}):bytes()
 end
 
@@ -79,5 +92,8 @@ Tensor.tolist = Tensor.totable
 
 for name, dtype in pairs {float = "float32", double = "float64", long = "int64", int = "int64",
                           byte = "uint8", bool = "bool", bfloat16 = "bfloat16"} do
-  Tensor[name] = function(x) return ops.to(x, dtype) end
+  Tensor[name] = function(x)
+    want(name, x)
+    return ops.to(x, dtype)
+  end
 end

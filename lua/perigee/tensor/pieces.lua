@@ -85,6 +85,8 @@ local function tensor_split(x, where, dim)
   if type(where) == "number" then
     if where < 1 then
       fail("argument 'indices_or_sections': expected a positive integer, got %d", where)
+    elseif where > 65536 then
+      fail("argument 'indices_or_sections': expected at most 65536 pieces, got %d", where)
     end
     for i = 1, where do sizes[i] = n // where + (i <= n % where and 1 or 0) end
     return cut(x, sizes, dim)
