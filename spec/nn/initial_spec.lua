@@ -27,6 +27,18 @@ describe("nn.init", function()
     H.raises(function() return nn.init.kaiming end,
       "expected the name of a function, got 'kaiming', did you mean 'kaiming_normal_'%?")
   end)
+  it("leaves a share of every column zero", function()
+    local x = nn.Linear(20, 50).weight
+    assert.equal(x, nn.init.sparse_(x, 0.25, {std = 2}))
+    H.same((x:detach():eq(0)):sum(1), pg.full({20}, 13):to "int64")
+    assert.near(2 * math.sqrt(0.74), x:detach():std():item(), 0.15)
+    H.raises(function() nn.init.sparse_(pg.zeros(3), 0.5) end,
+      "sparse_: argument 'tensor': expected 2 dims, got %[3%]")
+    H.raises(function() nn.init.sparse_(pg.zeros(3, 2), 2) end,
+      "sparse_: argument 'sparsity': expected 0 to 1, got 2")
+    H.raises(function() nn.init.sparse_(pg.zeros(3, 2)) end,
+      "sparse_: argument 'sparsity': expected a number, got nothing")
+  end)
   it("draws uniformly between a and b, by position or by name", function()
     local uniform, x = nn.init.uniform_, pg.zeros(50)
     for _, args in ipairs {{2, 3}, {{a = 2, b = 3}}, {2, {b = 3}}} do

@@ -1,6 +1,8 @@
---- `nn.init`: initial values in place, under PyTorch's names. Relies on core.ops.
+--- `nn.init`: initial values in place, under PyTorch's names. Relies on core.ops and
+-- optim/arguments.lua.
 -- Spec: spec/nn/initial_spec.lua.
 
+local arguments = require "perigee.optim.arguments"
 local core = require "perigee.core"
 local util = require "perigee.util"
 
@@ -34,6 +36,28 @@ function M.uniform_(tensor, a, b)
     a, b = given.a, given.b
   end
   return core.ops.uniform_(tensor, a or 0, b or 1)
+end
+
+--- Normal numbers, of which a share of every column is zero (Martens 2010).
+-- @param tensor rows x columns; filled, and returned
+-- @param sparsity share of a column that is zero, 0 to 1
+-- @param std standard deviation of the others (0.01); both may be given by name
+function M.sparse_(tensor, sparsity, ...)
+  local given = arguments.read("sparse_", {{"sparsity", want = "number", least = 0},
+    {"std", 0.01, want = "number", least = 0}}, sparsity, ...)
+  util.expect("sparse_", "tensor", tensor, "tensor")
+  if tensor:dim() ~= 2 then
+    util.fail("sparse_", "argument 'tensor': expected 2 dims, got [%s]",
+      table.concat(tensor.shape, " x "))
+  elseif given.sparsity > 1 then
+    util.fail("sparse_", "argument 'sparsity': expected 0 to 1, got %g", given.sparsity)
+  end
+  local rows, columns = tensor:size(1), tensor:size(2)
+  local zeros = math.ceil(given.sparsity * rows)
+  local _ <close> = core.no_grad()
+  core.ops.normal_(tensor, 0, given.std)
+  local order = core.ops.argsort(core.ops.rand(rows, columns), 1)
+  return tensor:scatter_(1, order:narrow(1, 1, zeros), 0)
 end
 
 local known
