@@ -9,7 +9,7 @@ typedef enum action_kind { DO_OP, DO_LAYER, DO_BACKWARD, DO_STEP, DO_ZERO_GRAD }
 
 /* Settings of the ctx under which an action runs. */
 typedef struct modes {
-  bool grad, deterministic;
+  bool grad, deterministic, autocast;
 } modes;
 
 typedef struct action {
@@ -145,7 +145,9 @@ static void tape_free(pgl_tape *t) {
 /* --- recording ----------------------------------------------------------------------------------
  */
 
-static modes modes_of(const pg_ctx *ctx) { return (modes){ctx->grad_mode, ctx->deterministic}; }
+static modes modes_of(const pg_ctx *ctx) {
+  return (modes){ctx->grad_mode, ctx->deterministic, ctx->autocast};
+}
 
 static int find_slot(const pgl_tape *t, const pg_tensor *x) {
   for (int i = t->slots.count - 1; i >= 0; i--)
@@ -401,10 +403,11 @@ static bool same_slot(const slot *a, const slot *b) {
 
 static bool same_action(const pgl_tape *t, const action *a, const pgl_tape *u, const action *b) {
   if (a->kind != b->kind || a->modes.grad != b->modes.grad ||
-      a->modes.deterministic != b->modes.deterministic || a->inplace != b->inplace ||
-      a->retain != b->retain || a->create != b->create || a->set_to_none != b->set_to_none ||
-      a->nin != b->nin || a->nout != b->nout || a->narg != b->narg || a->nints != b->nints ||
-      a->out != b->out || a->op != b->op || a->layer != b->layer || a->optim != b->optim)
+      a->modes.deterministic != b->modes.deterministic || a->modes.autocast != b->modes.autocast ||
+      a->inplace != b->inplace || a->retain != b->retain || a->create != b->create ||
+      a->set_to_none != b->set_to_none || a->nin != b->nin || a->nout != b->nout ||
+      a->narg != b->narg || a->nints != b->nints || a->out != b->out || a->op != b->op ||
+      a->layer != b->layer || a->optim != b->optim)
     return false;
   for (int i = 0; i < a->nin; i++)
     if (*in_at(t, a->in + i) != *in_at(u, b->in + i)) return false;
@@ -445,8 +448,8 @@ static bool same_tape(const pgl_tape *t, const pgl_tape *u) {
 static bool applies(lua_State *L, const pgl_tape *t, int fn, int first, int last) {
   const pg_ctx *ctx = t->ctx;
   if (t->epoch != t->state->epoch || t->modes.grad != ctx->grad_mode ||
-      t->modes.deterministic != ctx->deterministic || ctx->anomaly || ctx->profile ||
-      t->state->observed || t->given.count != last - first + 1)
+      t->modes.deterministic != ctx->deterministic || t->modes.autocast != ctx->autocast ||
+      ctx->anomaly || ctx->profile || t->state->observed || t->given.count != last - first + 1)
     return false;
   int tensors = 0;
   for (int i = 0; i < t->given.count; i++) {
@@ -517,6 +520,7 @@ static pg_status do_layer(pgl_tape *t, const action *a) {
 static void set_modes(pg_ctx *ctx, modes m) {
   ctx->grad_mode = m.grad;
   ctx->deterministic = m.deterministic;
+  ctx->autocast = m.autocast;
 }
 
 static pg_status do_action(pgl_tape *t, const action *a) {

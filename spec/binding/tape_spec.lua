@@ -325,3 +325,14 @@ describe("a compiled function", function()
     H.raises(function() pg.compile_info(print) end, "expected what pg.compile returned")
   end)
 end)
+
+it("compiled functions repeat under the autocast that they were noted under", function()
+  local w = pg.randn(6, 4)
+  local product = pg.compile(function(x) return F.linear(x, w) end)
+  local x = pg.randn(3, 4)
+  for k = 1, 12 do
+    local half = k > 4 and k < 9
+    local y = half and pg.autocast("bfloat16", product, x) or product(x)
+    assert.equal(half and "bfloat16" or "float32", y.dtype)
+  end
+end)

@@ -303,3 +303,49 @@ describe("misuse", function()
       function() local _ = classifier():predict(clusters(5), {output = "hidden"}) end)
   end)
 end)
+
+describe("compile {precision = 'bfloat16'}", function()
+  local function trained(precision, epochs, more)
+    local model = compiled {precision = precision, metrics = "accuracy"}
+    local opt = {epochs = epochs or 6, batch_size = 16, seed = 2, verbose = false}
+    for key, value in pairs(more or {}) do opt[key] = value end
+    return model, model:fit(clusters(120), opt)
+  end
+
+  it("learns as float32 does, with float32 parameters and gradients", function()
+    local half, history = trained "bfloat16"
+    local full, expected = trained()
+    for name, p in pairs(half:state_dict()) do assert.equal("float32", p.dtype, name) end
+    for _, p in ipairs(half:parameters()) do assert.equal("float32", p.grad.dtype) end
+    assert.is_true(math.abs(history.loss[6] - expected.loss[6]) < 0.02 * expected.loss[1])
+    assert.is_true(math.abs(history.accuracy[6] - expected.accuracy[6]) < 0.02)
+    assert.not_equal(full:parameters()[1]:bytes(), half:parameters()[1]:bytes())
+    assert.is_false(pg.is_autocast_enabled())
+  end)
+
+  it("predicts and evaluates in it, and gives float32", function()
+    local half, points = trained "bfloat16", clusters(40)
+    local y = half:predict {x = points.x}
+    assert.equal("float32", y.dtype)
+    assert.same(y:totable(), y:to "bfloat16":float():totable())
+    assert.is_true(half:evaluate(points).accuracy > 0.9)
+  end)
+
+  it("goes on from a checkpoint to the same bits", function()
+    H.in_folder(function(folder)
+      pg.deterministic(true) -- no ways chosen by the clock
+      local path = folder .. "/run.ckpt"
+      local whole = trained("bfloat16", 4)
+      trained("bfloat16", 2, {callbacks = {pg.callbacks.ModelCheckpoint {path = path}}})
+      local again = trained("bfloat16", 4, {resume = path})
+      pg.deterministic(false)
+      for name, p in pairs(whole:state_dict()) do
+        assert.equal(p:bytes(), again:state_dict()[name]:bytes(), name)
+      end
+    end)
+  end)
+
+  it("refuses other words", function()
+    H.raises(function() compiled {precision = "half"} end, "'precision'.*float32.*bfloat16.*half")
+  end)
+end)

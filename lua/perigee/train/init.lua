@@ -165,14 +165,20 @@ end
 -- functions, alone, in a list, or by output; targets: the batch field ("label") of an output's
 -- target, or a table by output; inputs: batch fields for a module that is no graph; clip_norm:
 -- largest norm of the gradients; scheduler: a learning-rate scheduler, or a function that makes one
--- from the optimizer
+-- from the optimizer; precision: "bfloat16" runs the model and its losses under pg.autocast, in
+-- fit, evaluate and predict, while parameters, their gradients and the optimizer stay float32
+-- ("float32": never so; default: as the caller's autocast says)
 -- @return the module
 function M.methods:compile(opt)
   opt = util.options("compile", opt, {"optimizer", "loss", "loss_weights", "metrics", "targets",
-    "inputs", "clip_norm", "scheduler"})
+    "inputs", "clip_norm", "scheduler", "precision"})
   util.expect("compile", "clip_norm", opt.clip_norm, "number|nil")
   local names = names_for_compile(self, opt)
-  local state = {names = names, losses = {}, metrics = {}, targets = {}, clip_norm = opt.clip_norm}
+  if opt.precision ~= nil then
+    util.choice("compile", "precision", opt.precision, {"float32", "bfloat16"})
+  end
+  local state = {names = names, losses = {}, metrics = {}, targets = {}, clip_norm = opt.clip_norm,
+    precision = opt.precision}
   local targets = by_output("targets", opt.targets, names)
   for _, name in ipairs(names) do
     local field = targets[name]
@@ -297,6 +303,18 @@ local function batch_loss(state, fn, batch, outputs, parts)
   return total
 end
 
+--- To be closed: the precision that compile was given, if any.
+local function in_precision(state)
+  return state and state.precision and core.autocast(state.precision) or nil
+end
+
+--- The outputs of a batch and its loss.
+local function forward(module, fn, state, batch, names, parts)
+  local _ <close> = in_precision(state)
+  local outputs = run(module, fn, batch, names)
+  return outputs, batch_loss(state, fn, batch, outputs, parts)
+end
+
 local function batch_metrics(state, fn, batch, outputs, tally, n)
   for _, metric in ipairs(state.metrics) do
     local output = outputs[metric.output]
@@ -321,9 +339,8 @@ local function evaluate(module, fn, state, loader, names, steps)
     local _ <close> = core.scope()
     if fresh then batch = fetch() end
     if not batch then break end
-    local outputs = run(module, fn, batch, names)
     local n, parts = source.size(batch), {}
-    local value = batch_loss(state, fn, batch, outputs, parts)
+    local outputs, value = forward(module, fn, state, batch, names, parts)
     if value then tally:add("loss", value:item(), n) end
     for _, part in ipairs(parts) do tally:add(part[1], part[2], n) end
     batch_metrics(state, fn, batch, outputs, tally, n)
@@ -369,6 +386,19 @@ end
 
 -- predict -----------------------------------------------------------------------------------------
 
+--- The outputs of a batch; what compile's precision made bfloat16 is float32.
+local function predicted(module, batch, names)
+  local state = rawget(module, "_compiled")
+  local _ <close> = in_precision(state)
+  local outputs = run(module, "predict", batch, names)
+  if state and state.precision == "bfloat16" then
+    for name, value in pairs(outputs) do
+      if value.dtype == "bfloat16" then outputs[name] = value:float() end
+    end
+  end
+  return outputs
+end
+
 --- Outputs for every row of the data, in order, in evaluation mode and without gradients.
 -- Inputs that are marked training_only are not asked for.
 -- @param data a dataset, a DataLoader, a table of tensors by input name, or one input's tensor
@@ -399,7 +429,7 @@ function M.methods:predict(data, opt)
     local scope <close> = core.scope()
     if fresh then batch = fetch() end
     if not batch then break end
-    local outputs = run(self, "predict", batch, names)
+    local outputs = predicted(self, batch, names)
     for name, value in pairs(outputs) do
       if not lists[name] then
         lists[name] = {}
@@ -476,8 +506,7 @@ end
 --- One step on a batch. @return its logs
 local function train_step(module, state, batch, at)
   local parts = {}
-  local outputs = run(module, "fit", batch, nil)
-  local value = batch_loss(state, "fit", batch, outputs, parts)
+  local outputs, value = forward(module, "fit", state, batch, nil, parts)
   if not value then blame.raise("fit: argument 'loss' of compile: expected one, got nothing") end
   local number, n = value:item(), source.size(batch)
   if not_finite(number) then
