@@ -149,6 +149,10 @@ static modes modes_of(const pg_ctx *ctx) {
   return (modes){ctx->grad_mode, ctx->deterministic, ctx->autocast};
 }
 
+static bool same_modes(modes a, modes b) {
+  return a.grad == b.grad && a.deterministic == b.deterministic && a.autocast == b.autocast;
+}
+
 static int find_slot(const pgl_tape *t, const pg_tensor *x) {
   for (int i = t->slots.count - 1; i >= 0; i--)
     if (slot_at(t, i)->t == x) return i;
@@ -402,12 +406,10 @@ static bool same_slot(const slot *a, const slot *b) {
 }
 
 static bool same_action(const pgl_tape *t, const action *a, const pgl_tape *u, const action *b) {
-  if (a->kind != b->kind || a->modes.grad != b->modes.grad ||
-      a->modes.deterministic != b->modes.deterministic || a->modes.autocast != b->modes.autocast ||
-      a->inplace != b->inplace || a->retain != b->retain || a->create != b->create ||
-      a->set_to_none != b->set_to_none || a->nin != b->nin || a->nout != b->nout ||
-      a->narg != b->narg || a->nints != b->nints || a->out != b->out || a->op != b->op ||
-      a->layer != b->layer || a->optim != b->optim)
+  if (a->kind != b->kind || !same_modes(a->modes, b->modes) || a->inplace != b->inplace ||
+      a->retain != b->retain || a->create != b->create || a->set_to_none != b->set_to_none ||
+      a->nin != b->nin || a->nout != b->nout || a->narg != b->narg || a->nints != b->nints ||
+      a->out != b->out || a->op != b->op || a->layer != b->layer || a->optim != b->optim)
     return false;
   for (int i = 0; i < a->nin; i++)
     if (*in_at(t, a->in + i) != *in_at(u, b->in + i)) return false;
@@ -447,9 +449,8 @@ static bool same_tape(const pgl_tape *t, const pgl_tape *u) {
 /* Do the arguments first..last, the function at fn and the settings fit the tape? */
 static bool applies(lua_State *L, const pgl_tape *t, int fn, int first, int last) {
   const pg_ctx *ctx = t->ctx;
-  if (t->epoch != t->state->epoch || t->modes.grad != ctx->grad_mode ||
-      t->modes.deterministic != ctx->deterministic || t->modes.autocast != ctx->autocast ||
-      ctx->anomaly || ctx->profile || t->state->observed || t->given.count != last - first + 1)
+  if (t->epoch != t->state->epoch || !same_modes(t->modes, modes_of(ctx)) || ctx->anomaly ||
+      ctx->profile || t->state->observed || t->given.count != last - first + 1)
     return false;
   int tensors = 0;
   for (int i = 0; i < t->given.count; i++) {

@@ -70,6 +70,26 @@ describe("a compiled step", function()
     assert.equal(10, pg.compile_info(run).replays)
   end)
 
+  it("computes in bfloat16 where fn does", function()
+    local run = trains_the_same(function()
+      local net = small()
+      local opt = pg.optim.SGD(net:parameters(), {lr = 0.1})
+      return net, function(x, y)
+        opt:zero_grad()
+        local out
+        do
+          local _ <close> = pg.autocast "bfloat16"
+          out = net(x)
+        end
+        local loss = F.cross_entropy(out, y)
+        loss:backward()
+        opt:step()
+        return loss
+      end
+    end)
+    assert.equal(10, pg.compile_info(run).replays)
+  end)
+
   it("has a tape for each shape", function()
     local run = trains_the_same(trainer("Adam"), nil, function(k) return k % 3 == 0 and 2 or 6 end)
     local info = pg.compile_info(run)
