@@ -112,7 +112,7 @@ Profile.__close = Profile.stop
 -- `local prof = pg.profiler(function() .. end)` while the function runs. Then
 -- `print(prof:table())`, `print(prof:table {group_by = "layer"})`,
 -- `prof:export_chrome_trace("trace.json")`. While no profiler runs an op pays one branch for it;
--- while one runs, some tenths of a microsecond.
+-- while one runs, about 0.1 us, and a call of a layer 1 us.
 -- Events are kept until the profile is collected: profile some steps, not a whole training.
 -- @param fn a function without arguments, optional
 -- @param opt record_shapes (false): also the shapes of the inputs
