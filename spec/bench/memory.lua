@@ -10,7 +10,7 @@ local text = require "spec.bench.text"
 local M = {title = "memory high-water mark of the process (in brackets: beyond that of loading it)"}
 
 local STEPS = 6
-local ROW = "%-26s %21s %21s  %-22s %7s %9s %13s"
+local ROW = "%-26s %21s %21s  %-27s %7s %9s %13s"
 
 --- A figure of this process in bytes, as the system counts: VmHWM (at most), VmRSS (now).
 local function held(what)

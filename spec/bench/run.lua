@@ -10,7 +10,8 @@
 --   remark()             a line under the rows
 -- training.lua makes a case of a model, a loss and an optimizer. The peer's file has
 -- variants(**option) -> {variant: function that makes a step or {part: step}} (peer.py).
--- Figures are medians over the rounds, ratios are ours / the peer's best variant of that part.
+-- Figures are medians over the rounds, ratios are ours / the peer's best variant of that part. GF/s
+-- count the products of the definition: a fast algorithm may pass the processor's peak.
 
 local core = require "perigee.core"
 local measure = require "spec.bench.measure"

@@ -2,7 +2,7 @@
 
 local M = {}
 
-local ROW = "%-26s %11s %11s  %-22s %7s %11s %6s"
+local ROW = "%-26s %11s %11s  %-27s %7s %11s %6s"
 
 function M.seconds(s)
   if s < 1e-6 then return ("%.1f ns"):format(s * 1e9) end
