@@ -15,10 +15,5 @@ pg_rng_block pg_rng_at(uint64_t seed, uint64_t i) {
 
 uint64_t pg_rng_below(pg_rng *r, uint64_t n) {
   pg_rng_block b = pg_rng_at(r->seed, pg_rng_take(r, 1));
-  uint64_t x = (uint64_t)b.w[0] << 32 | b.w[1];
-  /* high word of x * n, in 32-bit halves */
-  uint64_t lo = (x & 0xffffffffu) * (n & 0xffffffffu), m1 = (x >> 32) * (n & 0xffffffffu);
-  uint64_t m2 = (x & 0xffffffffu) * (n >> 32), hi = (x >> 32) * (n >> 32);
-  uint64_t carry = ((lo >> 32) + (m1 & 0xffffffffu) + (m2 & 0xffffffffu)) >> 32;
-  return hi + (m1 >> 32) + (m2 >> 32) + carry;
+  return pg_rng_scale((uint64_t)b.w[0] << 32 | b.w[1], n);
 }

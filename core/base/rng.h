@@ -60,6 +60,15 @@ static inline double pg_rng_f64(uint32_t hi, uint32_t lo) {
   return (double)((((uint64_t)hi << 32) | lo) >> 11) * 0x1p-53;
 }
 
+/* x n / 2^64: a word of 64 random bits as a number in [0, n). */
+static inline uint64_t pg_rng_scale(uint64_t x, uint64_t n) {
+  /* high word of x * n, in 32-bit halves */
+  uint64_t lo = (x & 0xffffffffu) * (n & 0xffffffffu), m1 = (x >> 32) * (n & 0xffffffffu);
+  uint64_t m2 = (x & 0xffffffffu) * (n >> 32), hi = (x >> 32) * (n >> 32);
+  uint64_t carry = ((lo >> 32) + (m1 & 0xffffffffu) + (m2 & 0xffffffffu)) >> 32;
+  return hi + (m1 >> 32) + (m2 >> 32) + carry;
+}
+
 /* Uniform in [0, n), n > 0, without modulo bias beyond 2^-64 * n. */
 uint64_t pg_rng_below(pg_rng *r, uint64_t n);
 

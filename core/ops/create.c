@@ -241,19 +241,54 @@ static pg_status infer_randperm(pg_call *c) {
   return pg_out_shape(c, 0, c->arg[1].set ? (pg_dtype)c->arg[1].i : PG_I64, 1, &n);
 }
 
-static pg_status forward_randperm(pg_call *c) {
-  int64_t n = c->arg[0].i, *v;
-  pg_tensor *order;
-  PG_TRY(pg_tensor_new(c->ctx, PG_I64, 1, &n, &order));
-  v = pg_data(order);
-  for (int64_t i = 0; i < n; i++) v[i] = i + 1;
-  for (int64_t i = n - 1; i > 0; i--) { /* Fisher and Yates */
-    int64_t k = (int64_t)pg_rng_below(&c->ctx->rng, (uint64_t)i + 1), old = v[i];
-    v[i] = v[k];
-    v[k] = old;
+/* SHUFFLE(uint32_t): v = 0 .. n - 1 in random order (Fisher and Yates). Each place of an exchange
+ * comes from a block of its own; they are made some at a time, so that the exchanges, which miss
+ * the caches, overlap. */
+#define SHUFFLE(T)                                                  \
+  static void shuffle_##T(pg_rng *rng, int64_t n, T *restrict v) {  \
+    uint32_t w[4][PG_RNG_LANES];                                    \
+    uint64_t first = pg_rng_take(rng, n > 1 ? (uint64_t)n - 1 : 0); \
+    for (int64_t i = 0; i < n; i++) v[i] = (T)i;                    \
+    for (int64_t i = n - 1, m; i > 0; i -= m) {                     \
+      int64_t place[PG_RNG_LANES];                                  \
+      m = pg_min64(PG_RNG_LANES, i);                                \
+      pg_rng_lanes(rng->seed, first, w);                            \
+      first += PG_RNG_LANES;                                        \
+      for (int64_t j = 0; j < m; j++) {                             \
+        uint64_t x = (uint64_t)w[0][j] << 32 | w[1][j];             \
+        place[j] = (int64_t)pg_rng_scale(x, (uint64_t)(i - j) + 1); \
+      }                                                             \
+      for (int64_t j = 0; j < m; j++) {                             \
+        T old = v[i - j];                                           \
+        v[i - j] = v[place[j]];                                     \
+        v[place[j]] = old;                                          \
+      }                                                             \
+    }                                                               \
   }
-  pg_status s = pg_tensor_copy(c->out[0], order);
+SHUFFLE(uint32_t)
+SHUFFLE(int64_t)
+
+static pg_status forward_randperm(pg_call *c) {
+  int64_t n = c->arg[0].i;
+  pg_tensor *y = c->out[0], *order = NULL;
+  uint32_t *narrow = NULL; /* half the memory to go about in */
+  const size_t bytes = n < INT32_MAX ? sizeof *narrow * (size_t)n : 0;
+  pg_status s = bytes ? pg_alloc(c->ctx, bytes, (void **)&narrow) : PG_OK;
+  if (s == PG_OK && y->dtype == PG_I64) order = pg_tensor_ref(y);
+  else if (s == PG_OK) s = pg_tensor_new(c->ctx, PG_I64, 1, &n, &order);
+  if (s != PG_OK) goto done;
+  int64_t *v = pg_data(order);
+  if (narrow) {
+    shuffle_uint32_t(&c->ctx->rng, n, narrow);
+    for (int64_t i = 0; i < n; i++) v[i] = (int64_t)narrow[i] + 1;
+  } else {
+    shuffle_int64_t(&c->ctx->rng, n, v);
+    for (int64_t i = 0; i < n; i++) v[i]++;
+  }
+  if (order != y) s = pg_tensor_copy(y, order);
+done:
   pg_tensor_unref(order);
+  pg_free(c->ctx, narrow, bytes);
   return s;
 }
 

@@ -14,15 +14,34 @@ static int64_t product_of(const int64_t *v, int from, int to) {
   return n;
 }
 
-/* Are count indices within 1..n, or -n..-1 if negatives are allowed? */
-static pg_status check_indices(pg_ctx *ctx, const char *what, const int64_t *index, int64_t count,
-                               int64_t n, bool negatives) {
+enum { CHECKS = 64 };
+
+typedef struct check {
+  const int64_t *index;
+  int64_t n, grain, bad[CHECKS];
+  bool negatives;
+} check;
+
+static void check_range(void *arg, int64_t begin, int64_t end) {
+  check *q = arg;
+  const int64_t *index = q->index, n = q->n;
+  const bool negatives = q->negatives;
   int64_t bad = 0;
-  for (int64_t i = 0; i < count; i++) {
+  for (int64_t i = begin; i < end; i++) {
     int64_t v = index[i];
     bad += (v < 1) & !(negatives & (v < 0) & (v >= -n));
     bad += v > n;
   }
+  q->bad[begin / q->grain] = bad;
+}
+
+/* Are count indices within 1..n, or -n..-1 if negatives are allowed? */
+static pg_status check_indices(pg_ctx *ctx, const char *what, const int64_t *index, int64_t count,
+                               int64_t n, bool negatives) {
+  check q = {index, n, pg_max64(16384, (count + CHECKS - 1) / CHECKS), {0}, negatives};
+  pg_par_for(ctx, count, q.grain, check_range, &q);
+  int64_t bad = 0;
+  for (int i = 0; i < CHECKS; i++) bad += q.bad[i];
   if (!bad) return PG_OK;
   for (int64_t i = 0; i < count; i++) {
     int64_t v = index[i];
@@ -69,18 +88,34 @@ static inline int64_t row_at(const rows *q, int64_t i) {
   return q->index[i] > 0 ? q->index[i] - 1 : q->n + q->index[i];
 }
 
+/* MOVE(uint32_t): rows of one element, from i of a to b or the other way. */
+#define MOVE(T)                                                   \
+  do {                                                            \
+    T *restrict x = (T *)a, *restrict y = (T *)b;                 \
+    if (q->what == GATHER)                                        \
+      for (int64_t j = 0; j < n; j++) y[j] = x[row_at(q, i + j)]; \
+    else                                                          \
+      for (int64_t j = 0; j < n; j++) x[row_at(q, i + j)] = y[j]; \
+  } while (0)
+
 /* Items [begin, end) of outer x count, each one row. */
 static void move_rows(void *arg, int64_t begin, int64_t end) {
   const rows *q = arg;
   size_t size = pg_dtype_size(q->dtype), bytes = (size_t)q->inner * size;
-  for (int64_t r = begin; r < end; r++) {
-    int64_t o = r / q->count, i = r % q->count;
-    char *a = q->a + (size_t)(o * q->n + row_at(q, i)) * bytes, *b = q->b + (size_t)r * bytes;
-    char *to = q->what == GATHER ? b : a;
-    const char *from = q->what == GATHER ? a : b;
-    if (bytes == 4) memcpy(to, from, 4);
-    else if (bytes == 8) memcpy(to, from, 8);
-    else memcpy(to, from, bytes);
+  for (int64_t n; begin < end; begin += n) {
+    int64_t o = begin / q->count, i = begin % q->count;
+    n = pg_min64(end - begin, q->count - i);
+    char *a = q->a + (size_t)(o * q->n) * bytes, *b = q->b + (size_t)begin * bytes;
+    if (bytes == 4) {
+      MOVE(uint32_t);
+    } else if (bytes == 8) {
+      MOVE(uint64_t);
+    } else {
+      for (int64_t j = 0; j < n; j++) {
+        char *row = a + (size_t)row_at(q, i + j) * bytes, *item = b + (size_t)j * bytes;
+        memcpy(q->what == GATHER ? item : row, q->what == GATHER ? row : item, bytes);
+      }
+    }
   }
 }
 
@@ -89,7 +124,12 @@ static void move_rows(void *arg, int64_t begin, int64_t end) {
   static void add_columns_##name(void *arg, int64_t begin, int64_t end) {      \
     const rows *q = arg;                                                       \
     T alpha = (T)q->alpha;                                                     \
-    for (int64_t o = 0; o < q->outer; o++)                                     \
+    for (int64_t o = 0; o < q->outer && q->inner == 1; o++) {                  \
+      T *restrict a = (T *)q->a + o * q->n;                                    \
+      const T *restrict b = (const T *)q->b + o * q->count;                    \
+      for (int64_t i = 0; i < q->count; i++) a[row_at(q, i)] += alpha * b[i];  \
+    }                                                                          \
+    for (int64_t o = 0; o < q->outer && q->inner != 1; o++)                    \
       for (int64_t i = 0; i < q->count; i++) {                                 \
         T *restrict a = (T *)q->a + (o * q->n + row_at(q, i)) * q->inner;      \
         const T *restrict b = (const T *)q->b + (o * q->count + i) * q->inner; \
@@ -333,6 +373,12 @@ static void walk_row(const walk *q, int64_t row, int64_t j0, int64_t j1) {
   const int64_t *index = q->index + row * width;
   int64_t la = q->dim == last ? 0 : q->sa[last], lb = q->sb[last], da = q->sa[q->dim];
   size_t size = pg_dtype_size(q->dtype);
+  if (q->what == GATHER && size == 4 && la == 0 && da == 1 && lb == 1) { /* the common case */
+    const uint32_t *restrict a = (const uint32_t *)q->a + oa;
+    uint32_t *restrict b = (uint32_t *)q->b + ob;
+    for (int64_t j = j0; j < j1; j++) b[j] = a[index[j] > 0 ? index[j] - 1 : q->n + index[j]];
+    return;
+  }
   if (q->what == ADD) {
     if (q->dtype == PG_F32) WALK_ROW(float, *pa += *pb);
     else if (q->dtype == PG_F64) WALK_ROW(double, *pa += *pb);
