@@ -15,14 +15,27 @@ typedef struct batch_job {
   const double *a, *b, *d; /* per channel: y = a x + b, or gx = a g + b x + d */
 } batch_job;
 
+/* Channels whose coefficients are at hand in the type of the elements. */
+enum { COLUMNS = 256 };
+
 #define BATCH(S, T)                                                                               \
   static void apply_##S(int64_t n, const T *restrict x, T a, T b, T *restrict y) {                \
     for (int64_t i = 0; i < n; i++) y[i] = a * x[i] + b;                                          \
   }                                                                                               \
   static void apply_rows_##S(int64_t rows, int64_t c, const T *restrict x,                        \
                              const double *restrict a, const double *restrict b, T *restrict y) { \
-    for (int64_t r = 0; r < rows; r++, x += c, y += c)                                            \
-      for (int64_t j = 0; j < c; j++) y[j] = (T)a[j] * x[j] + (T)b[j];                            \
+    T p[COLUMNS], q[COLUMNS];                                                                     \
+    for (int64_t from = 0; from < c; from += COLUMNS) {                                           \
+      const int64_t n = pg_min64(COLUMNS, c - from);                                              \
+      for (int64_t j = 0; j < n; j++) {                                                           \
+        p[j] = (T)a[from + j];                                                                    \
+        q[j] = (T)b[from + j];                                                                    \
+      }                                                                                           \
+      const T *restrict xr = x + from;                                                            \
+      T *restrict yr = y + from;                                                                  \
+      for (int64_t r = 0; r < rows; r++, xr += c, yr += c)                                        \
+        for (int64_t j = 0; j < n; j++) yr[j] = p[j] * xr[j] + q[j];                              \
+    }                                                                                             \
   }                                                                                               \
   static void grad_##S(int64_t n, const T *restrict g, const T *restrict x, T a, T b, T d,        \
                        T *restrict y) {                                                           \
@@ -31,8 +44,19 @@ typedef struct batch_job {
   static void grad_rows_##S(int64_t rows, int64_t c, const T *restrict g, const T *restrict x,    \
                             const double *restrict a, const double *restrict b,                   \
                             const double *restrict d, T *restrict y) {                            \
-    for (int64_t r = 0; r < rows; r++, x += c, g += c, y += c)                                    \
-      for (int64_t j = 0; j < c; j++) y[j] = (T)a[j] * g[j] + ((T)b[j] * x[j] + (T)d[j]);         \
+    T p[COLUMNS], q[COLUMNS], t[COLUMNS];                                                         \
+    for (int64_t from = 0; from < c; from += COLUMNS) {                                           \
+      const int64_t n = pg_min64(COLUMNS, c - from);                                              \
+      for (int64_t j = 0; j < n; j++) {                                                           \
+        p[j] = (T)a[from + j];                                                                    \
+        q[j] = (T)b[from + j];                                                                    \
+        t[j] = (T)d[from + j];                                                                    \
+      }                                                                                           \
+      const T *restrict xr = x + from, *restrict gr = g + from;                                   \
+      T *restrict yr = y + from;                                                                  \
+      for (int64_t r = 0; r < rows; r++, xr += c, gr += c, yr += c)                               \
+        for (int64_t j = 0; j < n; j++) yr[j] = p[j] * gr[j] + (q[j] * xr[j] + t[j]);             \
+    }                                                                                             \
   }                                                                                               \
   static void sum_##S(const batch_job *j, int64_t u) {                                            \
     if (j->by_rows) {                                                                             \

@@ -6,10 +6,11 @@
 #include <math.h>
 
 #include "base/par.h"
+#include "kernels/level.h"
 #include "ops/chain.h"
 #include "ops/lanes.h"
 
-enum { NORM_LANES = 64, NORM_PIECE = 65536 };
+enum { NORM_LANES = 64, NORM_PIECE = 65536, NORM_COLUMNS = 256 };
 
 /* norm_sums: s[0] = sum (x - m), s[1] = sum (x - m)^2. norm_products: s[0] = sum g, s[1] = sum
  * g (x - m). The columns forms do so for c columns over rows of c elements, adding to s[0 .. c) and
@@ -47,43 +48,56 @@ enum { NORM_LANES = 64, NORM_PIECE = 65536 };
 #define NORM_G(g, d)  (g)
 #define NORM_GD(g, d) ((g) * (d))
 
-#define NORM_STATISTICS(S, T)                                                               \
-  NORM_PAIR(norm_pair_##S, T, NORM_D, NORM_DD)                                              \
-  NORM_PAIR(norm_products_##S, T, NORM_G, NORM_GD)                                          \
-  static inline void norm_sums_##S(int64_t n, const T *x, T m, double *s) {                 \
-    norm_pair_##S(n, x, x, m, s);                                                           \
-  }                                                                                         \
-  static inline void norm_column_sums_##S(int64_t rows, int64_t c, const T *restrict x,     \
-                                          const double *m, double *restrict s) {            \
-    for (; rows >= 4; rows -= 4, x += 4 * c)                                                \
-      for (int64_t j = 0; j < c; j++) {                                                     \
-        T k = (T)m[j], d0 = x[j] - k, d1 = x[j + c] - k;                                    \
-        T d2 = x[j + 2 * c] - k, d3 = x[j + 3 * c] - k;                                     \
-        s[j] += (double)((d0 + d1) + (d2 + d3));                                            \
-        s[j + c] += (double)((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3));                    \
-      }                                                                                     \
-    for (; rows > 0; rows--, x += c)                                                        \
-      for (int64_t j = 0; j < c; j++) {                                                     \
-        T d = x[j] - (T)m[j];                                                               \
-        s[j] += (double)d;                                                                  \
-        s[j + c] += (double)(d * d);                                                        \
-      }                                                                                     \
-  }                                                                                         \
-  static inline void norm_column_products_##S(int64_t rows, int64_t c, const T *restrict g, \
-                                              const T *restrict x, const double *m,         \
-                                              double *restrict s) {                         \
-    for (; rows >= 4; rows -= 4, x += 4 * c, g += 4 * c)                                    \
-      for (int64_t j = 0; j < c; j++) {                                                     \
-        T k = (T)m[j], g0 = g[j], g1 = g[j + c], g2 = g[j + 2 * c], g3 = g[j + 3 * c];      \
-        s[j] += (double)((g0 + g1) + (g2 + g3));                                            \
-        s[j + c] += (double)((g0 * (x[j] - k) + g1 * (x[j + c] - k)) +                      \
-                             (g2 * (x[j + 2 * c] - k) + g3 * (x[j + 3 * c] - k)));          \
-      }                                                                                     \
-    for (; rows > 0; rows--, x += c, g += c)                                                \
-      for (int64_t j = 0; j < c; j++) {                                                     \
-        s[j] += (double)g[j];                                                               \
-        s[j + c] += (double)(g[j] * (x[j] - (T)m[j]));                                      \
-      }                                                                                     \
+#define NORM_STATISTICS(S, T)                                                                   \
+  NORM_PAIR(norm_pair_##S, T, NORM_D, NORM_DD)                                                  \
+  NORM_PAIR(norm_products_##S, T, NORM_G, NORM_GD)                                              \
+  static inline void norm_sums_##S(int64_t n, const T *x, T m, double *s) {                     \
+    norm_pair_##S(n, x, x, m, s);                                                               \
+  }                                                                                             \
+  static inline void norm_column_sums_##S(int64_t rows, int64_t c, const T *restrict x,         \
+                                          const double *m, double *restrict s) {                \
+    T k[NORM_COLUMNS];                                                                          \
+    for (int64_t from = 0; from < c; from += NORM_COLUMNS, s += NORM_COLUMNS) {                 \
+      const int64_t n = pg_min64(NORM_COLUMNS, c - from);                                       \
+      const T *restrict p = x + from;                                                           \
+      int64_t r = rows;                                                                         \
+      for (int64_t j = 0; j < n; j++) k[j] = (T)m[from + j];                                    \
+      for (; r >= 8; r -= 8, p += 8 * c) PG_IVDEP for (int64_t j = 0; j < n; j++) {             \
+          T d0 = p[j] - k[j], d1 = p[j + c] - k[j];                                             \
+          T d2 = p[j + 2 * c] - k[j], d3 = p[j + 3 * c] - k[j];                                 \
+          T d4 = p[j + 4 * c] - k[j], d5 = p[j + 5 * c] - k[j];                                 \
+          T d6 = p[j + 6 * c] - k[j], d7 = p[j + 7 * c] - k[j];                                 \
+          s[j] += (double)(((d0 + d1) + (d2 + d3)) + ((d4 + d5) + (d6 + d7)));                  \
+          s[j + c] += (double)(((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)) +                    \
+                               ((d4 * d4 + d5 * d5) + (d6 * d6 + d7 * d7)));                    \
+        }                                                                                       \
+      for (; r > 0; r--, p += c) PG_IVDEP for (int64_t j = 0; j < n; j++) {                     \
+          T d = p[j] - k[j];                                                                    \
+          s[j] += (double)d;                                                                    \
+          s[j + c] += (double)(d * d);                                                          \
+        }                                                                                       \
+    }                                                                                           \
+  }                                                                                             \
+  static inline void norm_column_products_##S(int64_t rows, int64_t c, const T *restrict g,     \
+                                              const T *restrict x, const double *m,             \
+                                              double *restrict s) {                             \
+    T k[NORM_COLUMNS];                                                                          \
+    for (int64_t from = 0; from < c; from += NORM_COLUMNS, s += NORM_COLUMNS) {                 \
+      const int64_t n = pg_min64(NORM_COLUMNS, c - from);                                       \
+      const T *restrict p = x + from, *restrict q = g + from;                                   \
+      int64_t r = rows;                                                                         \
+      for (int64_t j = 0; j < n; j++) k[j] = (T)m[from + j];                                    \
+      for (; r >= 4; r -= 4, p += 4 * c, q += 4 * c) PG_IVDEP for (int64_t j = 0; j < n; j++) { \
+          T g0 = q[j], g1 = q[j + c], g2 = q[j + 2 * c], g3 = q[j + 3 * c];                     \
+          s[j] += (double)((g0 + g1) + (g2 + g3));                                              \
+          s[j + c] += (double)((g0 * (p[j] - k[j]) + g1 * (p[j + c] - k[j])) +                  \
+                               (g2 * (p[j + 2 * c] - k[j]) + g3 * (p[j + 3 * c] - k[j])));      \
+        }                                                                                       \
+      for (; r > 0; r--, p += c, q += c) PG_IVDEP for (int64_t j = 0; j < n; j++) {             \
+          s[j] += (double)q[j];                                                                 \
+          s[j + c] += (double)(q[j] * (p[j] - k[j]));                                           \
+        }                                                                                       \
+    }                                                                                           \
   }
 NORM_STATISTICS(f32, float)
 NORM_STATISTICS(f64, double)
