@@ -183,6 +183,50 @@ static void settle(void) {
 #endif
 }
 
+/* 16 x 16 elements in vectors. Interleaving each row with the one 8 further on, four times, swaps
+ * the four bits of the row's number with those of the column's. */
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define TURN_VECTORS
+#endif
+#endif
+#if defined(TURN_VECTORS)
+typedef uint32_t lanes __attribute__((vector_size(64)));
+#define INTERLEAVE(a, b, k)                                                                    \
+  __builtin_shufflevector(a, b, k, k + 16, k + 1, k + 17, k + 2, k + 18, k + 3, k + 19, k + 4, \
+                          k + 20, k + 5, k + 21, k + 6, k + 22, k + 7, k + 23)
+
+static inline void interleave(const lanes *from, lanes *to) {
+  for (int r = 0; r < 8; r++) {
+    to[2 * r] = INTERLEAVE(from[r], from[r + 8], 0);
+    to[2 * r + 1] = INTERLEAVE(from[r], from[r + 8], 8);
+  }
+}
+
+static inline void turn_block(const uint32_t *x, int64_t sx, uint32_t *y, int64_t sy) {
+  lanes a[16], b[16];
+  for (int r = 0; r < 16; r++) memcpy(&a[r], x + r * sx, sizeof a[r]);
+  interleave(a, b);
+  interleave(b, a);
+  interleave(a, b);
+  interleave(b, a);
+  for (int r = 0; r < 16; r++) memcpy(y + r * sy, &a[r], sizeof a[r]);
+}
+#endif
+
+static void turn(int64_t n, int64_t m, const uint32_t *restrict x, int64_t sx, uint32_t *restrict y,
+                 int64_t sy) {
+  int64_t whole_n = 0, whole_m = 0;
+#if defined(TURN_VECTORS)
+  whole_n = n / 16 * 16;
+  whole_m = m / 16 * 16;
+  for (int64_t i = 0; i < whole_n; i += 16)
+    for (int64_t j = 0; j < whole_m; j += 16) turn_block(x + i * sx + j, sx, y + j * sy + i, sy);
+#endif
+  for (int64_t j = 0; j < m; j++)
+    for (int64_t i = j < whole_m ? whole_n : 0; i < n; i++) y[j * sy + i] = x[i * sx + j];
+}
+
 #define ROW(TO)                                                                                    \
   [PG_##                                                                                           \
       TO] = {[PG_F32] = cast_##TO##_F32, [PG_F64] = cast_##TO##_F64, [PG_BF16] = cast_##TO##_BF16, \
@@ -199,4 +243,5 @@ const pg_kern PG_AT(pg_kern) = {
     .add = {[PG_F32] = add_F32, [PG_F64] = add_F64, [PG_BF16] = add_BF16},
     .stream = stream,
     .settle = settle,
+    .turn = turn,
 };

@@ -17,6 +17,9 @@ typedef struct pg_kern {
    * Another thread may read them after `settle`. */
   void (*stream)(char *restrict to, const char *restrict from, size_t bytes);
   void (*settle)(void);
+  /* y[j sy + i] = x[i sx + j], i < n, j < m: 32-bit elements. */
+  void (*turn)(int64_t n, int64_t m, const uint32_t *restrict x, int64_t sx, uint32_t *restrict y,
+               int64_t sy);
 } pg_kern;
 
 extern const pg_kern pg_kern_base, pg_kern_v3, pg_kern_v4;

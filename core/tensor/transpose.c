@@ -49,7 +49,9 @@ static void copy_strips(void *arg, int64_t begin, int64_t end) {
       to += at * it->stride[d][0];
       from += at * it->stride[d][1];
     }
-    if (q->size == 4) COPY_TILE(uint32_t);
+    if (q->size == 4)
+      it->kern->turn(n, m, (const uint32_t *)from, it->stride[0][1] / 4, (uint32_t *)to,
+                     it->stride[q->across][0] / 4);
     else if (q->size == 8) COPY_TILE(uint64_t);
     else if (q->size == 2) COPY_TILE(uint16_t);
     else COPY_TILE(uint8_t);
