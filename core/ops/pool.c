@@ -419,6 +419,48 @@ static bool whole_rows(const job *j) {
 RUNS(f32, float)
 RUNS(f64, double)
 
+/* Windows that lie inside images of several lanes. */
+static bool is_inside(const job *j) {
+  const window *w = &j->w;
+  if (w->adaptive || j->im.lanes == 1 || w->pad[0] || w->pad[1]) return false;
+  return (w->oh - 1) * w->stride[0] + (w->k[0] - 1) * w->dilation[0] < w->ih &&
+         (w->ow - 1) * w->stride[1] + (w->k[1] - 1) * w->dilation[1] < w->iw;
+}
+
+/* INSIDE(f32, float): pooled = mean of each such window, over pooled rows [first, past). */
+#define INSIDE(S, T)                                                                               \
+  static inline void mean_lanes_##S(int64_t n, const T *restrict x, int64_t down, int64_t right,   \
+                                    const int64_t *k, T by, T *restrict y) {                       \
+    T sum[LANES];                                                                                  \
+    for (int64_t i = 0; i < n; i++) sum[i] = 0;                                                    \
+    for (int64_t a = 0; a < k[0]; a++)                                                             \
+      for (int64_t b = 0; b < k[1]; b++) {                                                         \
+        const T *restrict t = x + a * down + b * right;                                            \
+        for (int64_t i = 0; i < n; i++) sum[i] += t[i];                                            \
+      }                                                                                            \
+    for (int64_t i = 0; i < n; i++) y[i] = sum[i] * by;                                            \
+  }                                                                                                \
+  static void mean_inside_##S(void *arg, int64_t first, int64_t past) {                            \
+    const job *j = arg;                                                                            \
+    const window *w = &j->w;                                                                       \
+    const int64_t lanes = j->im.lanes, line = w->iw * lanes;                                       \
+    const int64_t down = w->dilation[0] * line, right = w->dilation[1] * lanes;                    \
+    const T by = 1 / (T)(w->divisor ? w->divisor : w->k[0] * w->k[1]);                             \
+    for (int64_t row = first; row < past; row++) {                                                 \
+      const int64_t top = row / w->oh * w->ih + row % w->oh * w->stride[0];                        \
+      for (int64_t ox = 0; ox < w->ow; ox++) {                                                     \
+        const T *x = (const T *)j->image + top * line + ox * w->stride[1] * lanes;                 \
+        T *y = (T *)j->pooled + (row * w->ow + ox) * lanes;                                        \
+        int64_t lane = 0;                                                                          \
+        for (; lane + LANES <= lanes; lane += LANES)                                               \
+          mean_lanes_##S(LANES, x + lane, down, right, w->k, by, y + lane);                        \
+        if (lane < lanes) mean_lanes_##S(lanes - lane, x + lane, down, right, w->k, by, y + lane); \
+      }                                                                                            \
+    }                                                                                              \
+  }
+INSIDE(f32, float)
+INSIDE(f64, double)
+
 /* Windows of 2 x 2 that cover images with one lane, whose rows are not long. */
 enum { TILE_ROW = 256, TILE_ROOM = 1024, TILE_STEP = 32 };
 static bool is_tiled(const job *j) {
@@ -792,6 +834,9 @@ static pg_status avg_run(pg_ctx *ctx, pg_tensor *x, int sp, const window *w, boo
       run_tiles(ctx, &j,
                 spread ? (f64 ? spread_tiles_f64 : spread_tiles_f32)
                        : (f64 ? mean_tiles_f64 : mean_tiles_f32));
+    else if (!spread && is_inside(&j))
+      pg_par_for(ctx, j.im.blocks * w->oh, pg_grain(w->ow * w->k[0] * w->k[1] * j.im.lanes),
+                 f64 ? mean_inside_f64 : mean_inside_f32, &j);
     else if (spread) run(ctx, &j, f64, avg_spread_f32, avg_spread_f64, true);
     else run(ctx, &j, f64, avg_pool_f32, avg_pool_f64, false);
   }
