@@ -159,6 +159,72 @@ describe("fit", function()
         "the loss is %-?[in][nan]f? at epoch 1, step 1")
       assert.same(before, model:get("hidden").weight:totable())
     end)
+  -- Losses of torch.optim.LBFGS, an epoch each: the mean over its batches of what step returned.
+  local LBFGS = {
+    {{lr = 0.5, max_iter = 5}, 20,
+      {0.6106143511, 0.1438475522, 0.09847450294, 0.05264084159, 0.03712640938, 0.03215684576}},
+    {{line_search_fn = "strong_wolfe", max_iter = 4}, 20,
+      {0.6106143511, 0.139734791, 0.09916514007, 0.0460551464, 0.04121640043, 0.0324257764}},
+    {{lr = 0.1, max_iter = 3}, 10,
+      {0.6494114989, 0.5608748835, 0.4351283983, 0.2625580664, 0.1946062804, 0.1720476835}},
+  }
+
+  --- A small regression, and a net with the weights that those losses began with.
+  local function regression()
+    local rows = {}
+    for i = 0, 19 do rows[i + 1] = {i / 10 - 1, i * 7 % 10 / 10 - 0.5} end
+    local x = pg.tensor(rows, {dtype = "float64"})
+    local first, second = x:narrow(2, 1, 1), x:narrow(2, 2, 1)
+    local model = nn.Sequential {nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)}:double()
+    local function given(list) return pg.tensor(list, {dtype = "float64"}) end
+    model:load_state_dict {
+      ["1.weight"] = given {{0.5, -0.3}, {0.2, 0.8}, {-0.6, 0.1}},
+      ["1.bias"] = given {0.1, -0.2, 0.3},
+      ["3.weight"] = given {{0.7, -0.4, 0.5}},
+      ["3.bias"] = given {0.05},
+    }
+    return model, {x = x, label = (3 * first):sin() + second:pow(2)}
+  end
+
+  for _, case in ipairs(LBFGS) do
+    it(("follows PyTorch with LBFGS, %d a batch, %s"):format(case[2],
+      case[1].line_search_fn or "no line search"), function()
+      local model, set = regression()
+      model:compile {optimizer = optim.LBFGS(case[1]), loss = "mse", metrics = "mse"}
+      local history = model:fit(set, quiet {epochs = 6, batch_size = case[2], shuffle = false})
+      for i, loss in ipairs(case[3]) do
+        assert.near(loss, history.loss[i], 1e-8 * loss)
+        assert.near(loss, history.history.mse[i], 1e-8 * loss)
+      end
+    end)
+  end
+  it("goes on with LBFGS from a checkpoint", function()
+    H.in_folder(function(folder)
+      local path = folder .. "/run.ckpt"
+      local function run(epochs, opt)
+        local model, set = regression()
+        model:compile {optimizer = optim.LBFGS {max_iter = 3, lr = 0.3}, loss = "mse"}
+        opt.epochs, opt.shuffle = epochs, false
+        model:fit(set, quiet(opt))
+        return model
+      end
+      local whole = run(4, {})
+      run(2, {callbacks = {pg.callbacks.ModelCheckpoint {path = path}}})
+      local again = run(4, {resume = path})
+      for name, p in pairs(whole:state_dict()) do
+        assert.equal(p:bytes(), again:state_dict()[name]:bytes(), name)
+      end
+    end)
+  end)
+  it("refuses clip_norm with LBFGS, and a loss that is not finite", function()
+    H.raises(function() compiled {optimizer = "LBFGS", clip_norm = 1} end,
+      "compile: argument 'clip_norm': expected nothing with optim.LBFGS, .*, got 1")
+    local model = compiled {optimizer = "LBFGS", loss = function(y) return y:mean() / 0 end}
+    local before = model:get("hidden").weight:totable()
+    H.raises(function() model:fit(clusters(20), quiet {}) end,
+      "at epoch 1, step 1; nothing was changed by this step; a smaller lr may help")
+    assert.same(before, model:get("hidden").weight:totable())
+  end)
   it("clips the norm of the gradients", function()
     local model = compiled {clip_norm = 1e-3, optimizer = optim.SGD {lr = 1}}
     local before = model:get("score").weight:clone()

@@ -16,6 +16,7 @@ local SUFFICIENT, CURVATURE = 1e-4, 0.9 -- c1 and c2 of the Wolfe conditions
 local MOST_TRIALS = 25
 
 local LBFGS = util.class("LBFGS", optim.Optimizer)
+LBFGS.needs_closure = true -- tells fit to hand step a function that evaluates the loss anew
 
 local function check(options)
   for _, option in ipairs(OPTIONS) do

@@ -164,8 +164,8 @@ end
 -- (output, target), or a table of those by output; loss_weights by output; metrics: names or
 -- functions, alone, in a list, or by output; targets: the batch field ("label") of an output's
 -- target, or a table by output; inputs: batch fields for a module that is no graph; clip_norm:
--- largest norm of the gradients; scheduler: a learning-rate scheduler, or a function that makes one
--- from the optimizer; precision: "bfloat16" runs the model and its losses under pg.autocast, in
+-- largest norm of the gradients (not with optim.LBFGS); scheduler: a learning-rate scheduler, or a
+-- function that makes one from the optimizer; precision: "bfloat16" runs the model and its losses under pg.autocast, in
 -- fit, evaluate and predict, while parameters, their gradients and the optimizer stay float32
 -- ("float32": never so; default: as the caller's autocast says)
 -- @return the module
@@ -232,6 +232,11 @@ function M.methods:compile(opt)
     state.inputs = type(opt.inputs) == "string" and {opt.inputs} or opt.inputs
   end
   state.optimizer = bind_optimizer(self, opt.optimizer)
+  if opt.clip_norm and state.optimizer and state.optimizer.needs_closure then
+    blame.raise("compile: argument 'clip_norm': expected nothing with optim.%s, whose steps need "
+      .. "the gradients of the loss as they are, got %s",
+      util.type_name(state.optimizer), util.show(opt.clip_norm))
+  end
   local scheduler = opt.scheduler
   if type(scheduler) == "function" then scheduler = scheduler(state.optimizer) end
   state.scheduler = scheduler
@@ -503,24 +508,45 @@ local function step_scheduler(scheduler, logs)
   end
 end
 
---- One step on a batch. @return its logs
-local function train_step(module, state, batch, at)
-  local parts = {}
+--- Forward and backward on a batch: the parameters' gradients are then those of its loss.
+-- @param parts takes what each loss adds up to
+-- @return the loss as a number, the outputs
+local function gradients(module, state, batch, at, parts)
   local outputs, value = forward(module, "fit", state, batch, nil, parts)
   if not value then blame.raise("fit: argument 'loss' of compile: expected one, got nothing") end
-  local number, n = value:item(), source.size(batch)
-  if not_finite(number) then
+  local number = value:item()
+  if at and not_finite(number) then
     local words = {}
     for i, part in ipairs(parts) do words[i] = ("%s %g"):format(part[1], part[2]) end
     blame.raise("fit: the loss is %s at epoch %d, step %d%s; nothing was changed by this step; "
-      .. "a smaller lr or compile {clip_norm = 1} may help", progress.number(number), at.epoch,
-      at.step, #words > 0 and " (" .. table.concat(words, ", ") .. ")" or "")
+      .. "a smaller lr%s may help", progress.number(number), at.epoch, at.step,
+      #words > 0 and " (" .. table.concat(words, ", ") .. ")" or "",
+      state.optimizer.needs_closure and "" or " or compile {clip_norm = 1}")
   end
-  local optimizer = state.optimizer
-  optimizer:zero_grad()
+  state.optimizer:zero_grad()
   value:backward()
   if state.clip_norm then core.clip_grad_norm(module:parameters(), state.clip_norm, 2.0) end
-  optimizer:step()
+  return number, outputs
+end
+
+--- One step on a batch; an optimizer that evaluates the loss several times a step is given a
+-- closure, and what is logged is its first evaluation. @return the step's logs
+local function train_step(module, state, batch, at)
+  local parts, n = {}, source.size(batch)
+  local optimizer, number, outputs = state.optimizer, nil, nil
+  if optimizer.needs_closure then
+    optimizer:step(function()
+      if not number then
+        number, outputs = gradients(module, state, batch, at, parts)
+        return number
+      end
+      local _ <close> = core.scope()
+      return (gradients(module, state, batch, nil, {}))
+    end)
+  else
+    number, outputs = gradients(module, state, batch, at, parts)
+    optimizer:step()
+  end
   local logs = {loss = number, size = n}
   at.tally:add("loss", number, n)
   for _, part in ipairs(parts) do
