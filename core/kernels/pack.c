@@ -8,15 +8,16 @@
 #include <immintrin.h>
 #endif
 
-/* Bytes of a vector register, the largest tile whose sums and one row of b fit in registers, and
- * the vectors of a packed panel, the rows of a staged piece of a (whole vectors). At AVX-512 a row
- * of b of two vectors keeps the loads below two for every three multiply-adds. */
+/* Bytes of a vector register, the largest tile whose sums and one row of b fit in registers, the
+ * vectors of a packed panel, the rows of a staged tile of a (whole vectors) and how many tiles are
+ * staged together. At AVX-512 a row of b of two vectors keeps the loads below two for every three
+ * multiply-adds. */
 #if defined(__AVX512F__)
-enum { WIDTH = 64, ROWS = 14, VECTORS = 2, PACKED_VECTORS = 1, STAGE = 16 };
+enum { WIDTH = 64, ROWS = 14, VECTORS = 2, PACKED_VECTORS = 1, STAGE = 16, TILES = 10 };
 #elif defined(__AVX2__)
-enum { WIDTH = 32, ROWS = 6, VECTORS = 2, PACKED_VECTORS = 2, STAGE = 8 };
+enum { WIDTH = 32, ROWS = 6, VECTORS = 2, PACKED_VECTORS = 2, STAGE = 8, TILES = 22 };
 #else
-enum { WIDTH = 16, ROWS = 6, VECTORS = 2, PACKED_VECTORS = 2, STAGE = 8 };
+enum { WIDTH = 16, ROWS = 6, VECTORS = 2, PACKED_VECTORS = 2, STAGE = 8, TILES = 22 };
 #endif
 
 /* Whether the tiles are as fast as the library, which chooses its kernels by the processor and not
@@ -27,21 +28,18 @@ enum { WORTH = 1 };
 enum { WORTH = 0 };
 #endif
 
-#ifndef PACK_M
-#define PACK_M 256
-#define PACK_B 262144
-#endif
-enum { SIMPLE, DIRECT, PACKED, DOTS, SUMS }; /* pgk_product.way */
+enum { DIRECT, TURNED, PACKED, DOTS, SUMS }; /* pgk_product.way */
 enum {
   AHEAD = 32,        /* products long enough to fetch c meanwhile */
   DEPTH = 1024,      /* bytes of a row of a tile that are summed before the next */
-  GROUP = 512,       /* columns of an item: with DEPTH rows they fit in the second cache */
-  PACKED_ROWS = 4,   /* below, transposing b costs more than dot products */
-  SMALL = 1 << 12,   /* elements of a packed b that lie on the stack */
+  GROUP = 512,       /* columns at once: with DEPTH rows they fit in the second cache */
+  MANY_ROWS = 256,   /* from here on a large b that lies by rows is packed too */
+  LARGE = 1 << 18,   /* elements of such a b */
+  FEW_ROWS = 4,      /* so few times a transposed b are dot products */
+  SMALL = 1 << 13,   /* multiply-adds for which no library is called */
   ROUND = 1 << 20,   /* elements of a packed b that lie in scratch */
   ALONE = 1 << 18,   /* multiply-adds below which no second thread is woken */
   PORTION = 1 << 22, /* multiply-adds of an item */
-  TILES = 4,         /* of a transposed left operand that are staged together */
   FEW = 8,           /* items that even small products are cut into */
   MOST = 64          /* items that a product is cut into */
 };

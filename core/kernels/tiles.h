@@ -182,7 +182,7 @@ static inline __attribute__((always_inline)) void AT(dots)(const int rows, const
                                                            int64_t k, const T *a, int64_t lda,
                                                            const T *b, int64_t ldb, const T *base,
                                                            int64_t base_ld, T *c, int64_t ldc) {
-  AT(vec) sum[PACKED_ROWS][4];
+  AT(vec) sum[FEW_ROWS][4];
   EACH_ROW
   _Pragma("GCC unroll 4") for (int j = 0; j < cols; j++) sum[i][j] = (AT(vec)){0};
   int64_t p = 0;
@@ -282,45 +282,57 @@ static void AT(stage)(bool ta, int64_t rows, int64_t k, const T *a, int64_t lda,
 }
 
 /* Rows [i, i + m), columns [j, j + n) of c. packed: b as pgk_product_pack leaves it, from column
- * `first` on, `width` columns; NULL: b lies by rows and is used where it lies. */
+ * `first` on, `width` columns; NULL: b is used where it lies, by panels that are packed where its
+ * rows are columns. */
 static void AT(piece)(const pgk_product *p, int64_t i, int64_t m, int64_t j, int64_t n,
                       const T *packed, int64_t first, int64_t width) {
   _Alignas(64) T staged[TILES * STAGE * DEEP];
   _Alignas(64) T last[COLUMNS * DEEP];
-  int64_t bent = n % COLUMNS, blocks = most(1, parts_of(p->k, DEEP));
-  int64_t deep = parts_of(p->k, blocks), row = p->lda * (int64_t)sizeof(T);
+  const bool turned = p->tb && !packed;
+  int64_t bent = packed || turned ? 0 : n % COLUMNS, group = turned ? COLUMNS : GROUP;
+  int64_t blocks = most(1, parts_of(p->k, DEEP)), deep = parts_of(p->k, blocks);
+  int64_t some = whole(parts_of(m, parts_of(m, TILES * ROWS)), ROWS);
+  int64_t apart = p->lda * (int64_t)sizeof(T);
   /* Reading rows far apart is slow, worst where the distance is a power of two. */
-  bool stage = n > 3 * COLUMNS || (n > LANES && m > 1 && row % 1024 == 0);
-  for (int64_t at = 0; at == 0 || at < p->k; at += deep) {
+  int64_t side = p->ta ? some : ROWS; /* rows that are staged at once, just before their use */
+  bool stage = n > 3 * COLUMNS || (n > LANES && m > 1 && apart % 1024 == 0);
+  for (int64_t at = 0; at < p->k; at += deep) {
     int64_t k = least(deep, p->k - at);
     AT(panels) r = {packed + width * at + (j - first) * k, NULL, COLUMNS * k, APART(k), PANEL};
-    if (!packed) {
+    if (!packed && !turned) {
       const T *b = (const T *)p->b + at * p->ldb + j;
       r = (AT(panels)){b, bent ? last : NULL, COLUMNS, LANES, p->ldb};
       if (bent) AT(pack)(false, k, bent, b + n - bent, p->ldb, last);
     }
-    int64_t step = stage && p->ta ? TILES * ROWS : ROWS;
-    for (int64_t q = i; q < i + m; q += ROWS) {
-      int64_t past = (q - i) % step, rows = least(ROWS, i + m - q), lda = p->lda;
-      const T *a = (const T *)p->a + (p->ta ? at * lda + q : q * lda + at);
-      T *c = (T *)p->c + q * p->ldc + j;
-      const T *base = at || p->add ? c : p->bias ? (const T *)p->bias + j : NULL;
-      int64_t base_ld = at || p->add ? p->ldc : 0;
-      if (stage) {
-        if (past == 0) AT(stage)(p->ta, least(step, i + m - q), k, a, lda, staged);
-        a = staged + past / ROWS * k * STAGE;
-        lda = STAGE;
+    for (int64_t q = i; q < i + m; q += some) { /* these rows times a group of columns */
+      int64_t all = least(some, i + m - q), lda = stage ? STAGE : p->lda;
+      const T *a = (const T *)p->a + (p->ta ? at * p->lda + q : q * p->lda + at);
+      for (int64_t g = 0; g < n; g += group) {
+        int64_t w = least(group, n - g);
+        AT(panels) near = r;
+        if (turned) {
+          AT(pack)(true, k, w, (const T *)p->b + (j + g) * p->ldb + at, p->ldb, last);
+          near.b = last;
+        } else {
+          near.b += g / COLUMNS * r.step;
+        }
+        for (int64_t t = 0; t < all; t += ROWS) {
+          int64_t rows = least(ROWS, all - t);
+          const T *x = a + (p->ta ? t : t * p->lda);
+          if (stage) {
+            T *to = staged + t / ROWS * k * STAGE;
+            if (g == 0 && t % side == 0) AT(stage)(p->ta, least(side, all - t), k, x, p->lda, to);
+            x = to;
+          }
+          T *c = (T *)p->c + (q + t) * p->ldc + j + g;
+          const T *base = at || p->add ? c : p->bias ? (const T *)p->bias + j + g : NULL;
+          int64_t base_ld = at || p->add ? p->ldc : 0;
+          if (stage || p->ta) AT(rows_close)(rows, w, k, x, lda, &near, base, base_ld, c, p->ldc);
+          else AT(rows_apart)(rows, w, k, x, lda, &near, base, base_ld, c, p->ldc);
+        }
       }
-      if (stage || p->ta) AT(rows_close)(rows, n, k, a, lda, &r, base, base_ld, c, p->ldc);
-      else AT(rows_apart)(rows, n, k, a, lda, &r, base, base_ld, c, p->ldc);
     }
   }
-}
-
-static void AT(run_simple)(const pgk_product *p) {
-  _Alignas(64) T packed[SMALL];
-  AT(pack)(p->tb, p->k, p->n, p->b, p->ldb, packed);
-  AT(piece)(p, 0, p->m, 0, p->n, packed, 0, whole(p->n, PANEL));
 }
 
 /* Panels of the round times blocks of k; a block's panels lie together. */
@@ -336,14 +348,10 @@ void PG_AT(AT(pgk_product_pack))(const pgk_product *p, int64_t begin, int64_t en
 }
 
 void PG_AT(AT(pgk_product_run))(const pgk_product *p, int64_t begin, int64_t end) {
-  if (p->way == SIMPLE) {
-    AT(run_simple)(p);
-    return;
-  }
-  int64_t down = parts_of(p->m, p->rows); /* a thread stays with the same columns of b */
+  int64_t across = parts_of(p->last - p->first, p->cols);
   const T *packed = p->way == PACKED ? p->scratch : NULL;
   for (int64_t item = begin; item < end; item++) {
-    int64_t i = item % down * p->rows, j = p->first + item / down * p->cols;
+    int64_t i = item / across * p->rows, j = p->first + item % across * p->cols;
     int64_t m = least(p->rows, p->m - i), n = least(p->cols, p->last - j);
     if (p->way == DOTS) AT(run_dots)(p, j, j + n);
     else if (p->way == SUMS) AT(run_sums)(p, j, j + n);
@@ -360,19 +368,25 @@ void PG_AT(AT(pgk_product_round))(pgk_product *p, int64_t first) {
 }
 
 /* Cuts c into items of equal size, which depend on the shape only: about one for PORTION
- * multiply-adds, no more than MOST, whole tiles and panels. */
+ * multiply-adds, no more than MOST, and such that a staged row and a panel are used often. */
 static void AT(cut)(pgk_product *p, double work) {
   int64_t want = 1, down = 1, across = 1, n = p->round;
-  bool tiles = p->way == DIRECT || p->way == PACKED;
-  int64_t narrow = p->way == SUMS ? 16 * COLUMNS : 2 * COLUMNS;
   if (work >= ALONE)
     for (want = 2; want < MOST && want * (double)PORTION < work;) want *= 2;
-  while (tiles && n > across * GROUP) across *= 2;
-  while (tiles && down * across < want && p->m >= down * 8 * ROWS) down *= 2;
-  while (down * across < want && n >= across * 32 * COLUMNS) across *= 2;
-  want = least(want, FEW);
-  while (tiles && down * across < want && p->m >= down * 4 * ROWS) down *= 2;
-  while (down * across < want && n >= across * 2 * narrow) across *= 2;
+  if (p->way == DIRECT || p->way == PACKED) {
+    while (down * across < want && p->m >= down * 2 * TILES * ROWS) down *= 2;
+    while (down * across < want && n >= across * 2 * GROUP) across *= 2;
+    want = least(want, FEW);
+    while (down * across < want && p->m >= down * 4 * ROWS) down *= 2;
+    while (down * across < want && n >= across * 4 * COLUMNS) across *= 2;
+  } else if (p->way == TURNED) { /* each item packs its columns */
+    while (across < want && n >= across * 8 * COLUMNS) across *= 2;
+    while (down * across < least(want, 2) && p->m >= 2 * ROWS) down *= 2;
+  } else { /* dot products, or pieces of rows that are not too short to read */
+    int64_t piece = p->way == DOTS ? 64 : 4 * GROUP;
+    while (across < want && n >= across * 2 * piece) across *= 2;
+    if (across < 2 && want > 1 && n >= GROUP) across = 2;
+  }
   p->rows = parts_of(p->m, down);
   p->cols = whole(parts_of(n, across), COLUMNS);
 }
@@ -384,11 +398,7 @@ bool PG_AT(AT(pgk_product_plan))(pgk_product *p, bool split) {
   p->round = p->n;
   p->rows = p->m;
   p->cols = whole(p->n, COLUMNS);
-  if (work < ALONE && p->k <= DEEP) {
-    p->way = p->tb ? SIMPLE : DIRECT;
-    if (!p->tb || whole(p->n, COLUMNS) * p->k <= SMALL) return true;
-  }
-  if (!WORTH) return false;
+  if (!WORTH && (work > SMALL || p->k > DEEP)) return false;
   if (p->n == 1 && p->m > 1 && p->ldc == 1 && !p->bias) { /* the transposed product has one row */
     pgk_product q = *p;
     p->a = q.b;
@@ -400,9 +410,10 @@ bool PG_AT(AT(pgk_product_plan))(pgk_product *p, bool split) {
     p->m = p->rows = 1;
     p->n = p->ldc = p->round = q.m;
   }
-  if (p->tb && p->m <= PACKED_ROWS && (!p->ta || (p->m == 1 && p->lda == 1))) p->way = DOTS;
+  if (p->tb && p->m <= FEW_ROWS && (!p->ta || (p->m == 1 && p->lda == 1))) p->way = DOTS;
   else if (p->m == 1 && !p->tb) p->way = SUMS;
-  else if (!p->tb && (p->m < PACK_M || p->n * p->k < PACK_B)) p->way = DIRECT;
+  else if (!p->tb && (p->m < MANY_ROWS || p->n * p->k < LARGE)) p->way = DIRECT;
+  else if (p->tb && p->m <= TILES * ROWS) p->way = TURNED;
   else {
     p->way = PACKED;
     p->round = least(p->n, most(COLUMNS, ROUND / p->k / COLUMNS * COLUMNS));
