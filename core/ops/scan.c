@@ -24,20 +24,6 @@ typedef void (*scan_fn)(int64_t n, int64_t w, const void *x, int64_t xs, int64_t
       }                                                                                    \
       return;                                                                              \
     }                                                                                      \
-    if (w == 4) { /* four chains of additions at once */                                   \
-      A a = START, b = START, c = START, d = START;                                        \
-      for (int64_t i = 0; i < n; i++, x += xs, y += ys) {                                  \
-        a = a OP(A) x[0];                                                                  \
-        b = b OP(A) x[xw];                                                                 \
-        c = c OP(A) x[2 * xw];                                                             \
-        d = d OP(A) x[3 * xw];                                                             \
-        y[0] = (T)a;                                                                       \
-        y[yw] = (T)b;                                                                      \
-        y[2 * yw] = (T)c;                                                                  \
-        y[3 * yw] = (T)d;                                                                  \
-      }                                                                                    \
-      return;                                                                              \
-    }                                                                                      \
     A t[BLOCK];                                                                            \
     for (int64_t j = 0; j < w; j++) t[j] = START;                                          \
     for (int64_t i = 0; i < n; i++, x += xs, y += ys)                                      \
@@ -91,7 +77,7 @@ static void scan(pg_ctx *ctx, const scan_fn *fns, const pg_tensor *x, int dim, b
   j.x = p.x;
   j.y = pg_data(y);
   bool by_row = llabs(j.xs) < llabs(p.kx[0]) || !p.kx[0];
-  j.block = by_row ? 4 : BLOCK;
+  j.block = by_row ? 1 : BLOCK;
   j.blocks = (p.ksize[0] + j.block - 1) / j.block;
   if (reverse) {
     j.x += (j.n - 1) * j.xs * p.esize;
