@@ -240,6 +240,32 @@ static int l_keep(lua_State *L) {
   return 1;
 }
 
+/* become(x, view [, shared]) -> x: x takes over what view, a view of it, is; view is released.
+ * Whoever else holds x's tensor keeps it as it was, which is an error unless shared. */
+static int l_become(lua_State *L) {
+  pg_tensor *t = pgl_check_tensor(L, 1);
+  if (t->requires_grad && !t->node)
+    return luaL_error(L, "argument 'input': expected a tensor that may change in place, got a leaf "
+                         "that requires grad; use the function that gives a view");
+  const bool shared = lua_toboolean(L, 3);
+  if (t->refs > 1 && !shared) lua_gc(L, LUA_GCCOLLECT); /* it may be garbage that holds it */
+  if (t->refs > 1 && !shared)
+    return luaL_error(L, "argument 'input': expected a tensor that may change in place, got one "
+                         "that a recorded operation, a layer or a gradient holds too; use the "
+                         "function that gives a view");
+  pgl_check_tensor(L, 2);
+  pgl_spoil(pgl_state_of(L));
+  pgl_box *b = pgl_to_box(L, 1), *from = pgl_to_box(L, 2);
+  pgl_scope_remove(from);
+  b->t = from->t;
+  from->t = NULL;
+  b->t->is_view = t->is_view;
+  b->t->is_param = t->is_param;
+  pg_tensor_unref(t);
+  lua_settop(L, 1);
+  return 1;
+}
+
 /* --- reading ---------------------------------------------------------------------------------- */
 
 static pg_tensor *host(lua_State *L, const char *fn, pg_tensor *t) {
@@ -396,7 +422,7 @@ static int t_compare(lua_State *L) {
 
 /* --- fields ----------------------------------------------------------------------------------- */
 
-enum { F_SHAPE = 1, F_DTYPE, F_GRAD, F_REQUIRES_GRAD, F_IS_LEAF, F_DATA, F_T, F_NDIM };
+enum { F_SHAPE = 1, F_DTYPE, F_GRAD, F_REQUIRES_GRAD, F_IS_LEAF, F_DATA, F_T, F_MT, F_H, F_NDIM };
 
 static const struct {
   const char *name;
@@ -408,6 +434,8 @@ static const struct {
               {"is_leaf", F_IS_LEAF},
               {"data", F_DATA},
               {"T", F_T},
+              {"mT", F_MT},
+              {"H", F_H},
               {"ndim", F_NDIM}};
 
 static int field_of(const char *key) {
@@ -423,6 +451,16 @@ static int push_field(lua_State *L, int field, pg_tensor *t) {
     for (int i = 0; i < t->nd; i++) dims[i] = t->nd - i;
     pgl_box *b = pgl_box_new(L, true);
     pgl_check(L, pg_do(t->ctx, &b->t, "permute", "tl", t, (int)t->nd, dims));
+    break;
+  }
+  case F_MT:
+  case F_H: { /* the last two dims swapped; H is for matrices alone */
+    if (t->nd < 2 || (field == F_H && t->nd > 2))
+      return luaL_error(L, "indexing: field '%s': expected %s 2 dims, got %s",
+                        field == F_H ? "H" : "mT", field == F_H ? "exactly" : "at least",
+                        pg_shape_str(t).s);
+    pgl_box *b = pgl_box_new(L, true);
+    pgl_check(L, pg_do(t->ctx, &b->t, "transpose", "tii", t, (int64_t)-2, (int64_t)-1));
     break;
   }
   case F_NDIM:
@@ -714,6 +752,7 @@ void pgl_open_tensor(lua_State *L) {
   lua_pop(L, 1);
   static const luaL_Reg functions[] = {{"tensor", l_tensor}, {"from_bytes", l_from_bytes},
                                        {"meta", l_meta},     {"is_tensor", l_is_tensor},
-                                       {"keep", l_keep},     {NULL, NULL}};
+                                       {"keep", l_keep},     {"become", l_become},
+                                       {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

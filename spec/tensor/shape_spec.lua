@@ -22,8 +22,10 @@ H.op("fliplr", {args = on {2, 3}, empty = on {2, 0},
   wrong_shape = {on {3}, "expected at least 2 dims"}})
 H.op("flipud", {args = on {2, 3}, empty = on {0},
   wrong_shape = {on {}, "expected at least 1 dims"}})
-H.op("mT", {args = on {2, 3}, empty = on {2, 0},
-  wrong_shape = {on {3}, "expected at least 2 dims"}})
+for _, name in ipairs {"mT", "adjoint"} do
+  H.op(name, {args = on {2, 3}, empty = on {2, 0},
+    wrong_shape = {on {3}, "expected at least 2 dims"}})
+end
 H.op("diag_embed", {
   args = on({2, 3}), more = {on({2, 3}, 1), on({2, 3}, -2, 1, 3)}, empty = on {2, 0},
   wrong_shape = {{on {}, "expected at least 1 dim"}, {on({2, 3}, 0, 1, 1), "'dim2': .*got 1"},

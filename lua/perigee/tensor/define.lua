@@ -12,8 +12,8 @@
 -- Kinds of parameters: tensor, operand (a tensor or a number), tensors (a list), loose (a list, or
 -- all remaining positions), number, integer, dim, integers (one or a list), boolean, string, dtype,
 -- any, or words (sum|mean). "?" behind the kind: may be absent. Further fields: nodiff (no
--- gradient), method (true where the first parameter is a tensor), room ("linalg", "nn"), full (works
--- in float32 under autocast and on bfloat16).
+-- gradient), method (true where the first parameter is a tensor), room ("linalg", "nn"), full
+-- (works in float32 under autocast and on bfloat16).
 
 local blame = require "perigee.blame"
 local core = require "perigee.core"

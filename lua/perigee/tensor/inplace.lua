@@ -1,4 +1,5 @@
---- In-place forms that are no op of C: the result is copied over the tensor.
+--- In-place forms that are no op of C: the result is copied over the tensor, or, where it is a
+-- view, the tensor becomes that view.
 -- Relies on perigee.core. Spec: spec/tensor/inplace_spec.lua.
 
 local core = require "perigee.core"
@@ -19,6 +20,22 @@ for _, name in ipairs {"cumsum", "cumprod", "tril", "triu", "addmm", "baddbmm", 
     return blame.named(name .. "_", function(...) return ops.copy_(x, pure(x, ...)) end, ...)
   end)
 end
+
+for _, name in ipairs {"squeeze", "unsqueeze", "transpose", "t", "swapaxes", "swapdims"} do
+  local view = ops[name]
+  publish(name .. "_", function(x, ...)
+    return blame.named(name .. "_", function(...) return core.become(x, view(x, ...)) end, ...)
+  end)
+end
+
+--- Cuts the tensor itself off from what made it; a leaf no longer requires grad.
+-- @return the tensor
+publish("detach_", function(x)
+  util.expect("detach_", "input", x, "tensor")
+  if not x.is_leaf then return core.become(x, x:detach(), true) end
+  if x.requires_grad then x.requires_grad = false end
+  return x
+end)
 
 --- Writes value on the main diagonal (i, i, ..); with wrap, a tall matrix starts again below.
 -- @return the tensor

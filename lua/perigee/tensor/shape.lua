@@ -42,17 +42,21 @@ for name, item in pairs {fliplr = {2, "columns"}, flipud = {1, "rows"}} do
   }
 end
 
-define {
-  "mT|adjoint|matrix_transpose",
-  "input: tensor",
-  "View with the last two dims swapped.",
-  function(x)
-    if x:dim() < 2 then
-      fail("argument 'input': expected at least 2 dims, got %s", shape_text(x))
-    end
-    return ops.transpose(x, -2, -1)
-  end,
-}
+-- mT is no method, as it is a field: x.mT.
+for _, names in ipairs {"mT", "adjoint|matrix_transpose"} do
+  define {
+    names,
+    "input: tensor",
+    "View with the last two dims swapped.",
+    function(x)
+      if x:dim() < 2 then
+        fail("argument 'input': expected at least 2 dims, got %s", shape_text(x))
+      end
+      return ops.transpose(x, -2, -1)
+    end,
+    method = names ~= "mT",
+  }
+end
 
 local function diag_embed(x, offset, dim1, dim2)
   local nd = x:dim() + 1
