@@ -66,6 +66,13 @@ static pg_status labels(pg_call *c, int y, int64_t classes, pg_tensor **out) {
 
 enum { WIDE = 16, BLOCK = 8, PIECE = 256 };
 
+/* Has memory on its way that is read and written next: rows of many classes lie far apart. */
+static void fetch(const void *from, size_t bytes) {
+  enum { LINE = 64, MOST = 4096 };
+  for (size_t i = 0; i < bytes && i < MOST; i += LINE)
+    __builtin_prefetch((const char *)from + i, 1);
+}
+
 /* distance2: sum of (x - c)^2, in WIDE partial sums that are added in order.
  * measure: rows [begin, end): y = factor distance2; d = x - c where it is wanted.
  * gather: for classes [begin, end) of the sorted rows, s = sum of c - x, in the order of the rows.
@@ -174,6 +181,7 @@ enum { WIDE = 16, BLOCK = 8, PIECE = 256 };
     const job *w = arg;                                                                           \
     T *drift = w->drift;                                                                          \
     for (int64_t u = begin; u < end; u++) {                                                       \
+      if (u + 1 < end) fetch((const T *)w->c + (w->label[u + 1] - 1) * w->f, w->f * sizeof(T));   \
       int64_t at = w->label[u] - 1, first = w->first[u], n = w->count[u];                         \
       T rate = (T)rate_of(w, n), length = 0;                                                      \
       T *cu = (T *)w->c + at * w->f;                                                              \
