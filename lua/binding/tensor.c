@@ -232,6 +232,12 @@ static int l_is_tensor(lua_State *L) {
   return 1;
 }
 
+/* has_data(t) -> false where t is a mere shape */
+static int l_has_data(lua_State *L) {
+  lua_pushboolean(L, pgl_peek_tensor(L, 1)->storage->device == PG_HOST);
+  return 1;
+}
+
 /* keep(t) -> t: t outlives scopes */
 static int l_keep(lua_State *L) {
   pgl_check_tensor(L, 1)->is_param = true;
@@ -750,9 +756,9 @@ void pgl_open_tensor(lua_State *L) {
   lua_pushcclosure(L, t_newindex, 2);
   lua_setfield(L, -2, "__newindex");
   lua_pop(L, 1);
-  static const luaL_Reg functions[] = {{"tensor", l_tensor}, {"from_bytes", l_from_bytes},
-                                       {"meta", l_meta},     {"is_tensor", l_is_tensor},
-                                       {"keep", l_keep},     {"become", l_become},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"tensor", l_tensor},     {"from_bytes", l_from_bytes},
+                                       {"meta", l_meta},         {"is_tensor", l_is_tensor},
+                                       {"keep", l_keep},         {"become", l_become},
+                                       {"has_data", l_has_data}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

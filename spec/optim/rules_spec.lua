@@ -58,6 +58,22 @@ describe("rules", function()
     end)
   end
 
+  it("Adam with decoupled_weight_decay is AdamW bit for bit", function()
+    for _, amsgrad in ipairs {false, true} do
+      local one, two = params "float32", params "float32"
+      local given = {lr = 0.05, weight_decay = 0.3, amsgrad = amsgrad}
+      local w = optim.AdamW(two, given)
+      given.decoupled_weight_decay = true
+      local a = optim.Adam(one, given)
+      assert.is_true(a.param_groups[1].decoupled_weight_decay)
+      for t = 1, 4 do
+        step(a, one, t, "float32")
+        step(w, two, t, "float32")
+      end
+      for k = 1, 2 do H.same(one[k]:detach(), two[k]:detach(), 0) end
+    end
+  end)
+
   it("Lion moves by signs", function()
     local p = pg.tensor({1, 2, 3}, {requires_grad = true})
     local opt = optim.Lion({p}, {lr = 0.5, weight_decay = 0.1})

@@ -71,4 +71,4 @@ for _, name in ipairs {"tril_indices", "triu_indices"} do
 end
 H.op("vander", {args = on({3}), more = {on({3}, 2, true)}, empty = on({3}, 0),
   wrong_shape = {{on {2, 2}, "expected 1 dim, got %[2 x 2%]"},
-    {on({2}, -1), "at least 0, got %-1"}}})
+    {on({2}, -1), "at least 0, got %-1"}, {on({2}, 2 ^ 53), "memory"}}})

@@ -4,7 +4,7 @@
 
 #include "optim/hyper.h"
 
-enum { LR, BETA1, BETA2, EPS, DECAY, AMSGRAD, MAXIMIZE };
+enum { LR, BETA1, BETA2, EPS, DECAY, AMSGRAD, MAXIMIZE, DECOUPLED };
 enum { C_STEP, C_KEEP1, C_BETA2, C_KEEP2, C_ROOT, C_EPS, C_DECAY, C_SHRINK, C_AMSGRAD, C_SIGN };
 
 static pg_status check(pg_ctx *ctx, const double *h) {
@@ -28,18 +28,21 @@ static void common(const double *h, int64_t step, double *c) {
   c[C_SIGN] = h[MAXIMIZE] != 0 ? -1 : 1;
 }
 
-static void prepare_adam(const double *h, int64_t step, double *scalar, double *c) {
-  (void)scalar;
-  common(h, step, c);
-  c[C_DECAY] = h[DECAY];
-  c[C_SHRINK] = 1;
-}
-
 static void prepare_adamw(const double *h, int64_t step, double *scalar, double *c) {
   (void)scalar;
   common(h, step, c);
   c[C_DECAY] = 0;
   c[C_SHRINK] = 1 - h[LR] * h[DECAY];
+}
+
+static void prepare_adam(const double *h, int64_t step, double *scalar, double *c) {
+  if (h[DECOUPLED] != 0) {
+    prepare_adamw(h, step, scalar, c);
+    return;
+  }
+  common(h, step, c);
+  c[C_DECAY] = h[DECAY];
+  c[C_SHRINK] = 1;
 }
 
 /* d = sign g + decay p;  m += keep1 (d - m);  v = beta2 v + keep2 d^2
@@ -71,18 +74,16 @@ static void prepare_adamw(const double *h, int64_t step, double *scalar, double 
 STEP(float, f32, sqrtf)
 STEP(double, f64, sqrt)
 
-#define PARAMS(decay)                                                                       \
-  {                                                                                         \
-    PG_DEF("lr", PG_FLOAT, 1e-3), PG_BETAS(0.9, 0.999), PG_DEF("eps", PG_FLOAT, 1e-8),      \
-        PG_DEF("weight_decay", PG_FLOAT, decay), PG_DEF("amsgrad", PG_FLAG, 0), PG_MAXIMIZE \
-  }
+#define PARAMS(decay)                                                                \
+  PG_DEF("lr", PG_FLOAT, 1e-3), PG_BETAS(0.9, 0.999), PG_DEF("eps", PG_FLOAT, 1e-8), \
+      PG_DEF("weight_decay", PG_FLOAT, decay), PG_DEF("amsgrad", PG_FLAG, 0), PG_MAXIMIZE
 
 const pg_rule PG_AT(pg_rules_adam)[] = {
     {.name = "Adam",
      .doc =
          "p -= lr m' / (sqrt(v') + eps) with bias-corrected running means m' of g + weight_decay "
-         "p and v' of its square (Kingma and Ba 2015).",
-     .param = PARAMS(0),
+         "p and v' of its square (Kingma and Ba 2015); decoupled_weight_decay makes it AdamW.",
+     .param = {PARAMS(0), PG_DEF("decoupled_weight_decay", PG_FLAG, 0)},
      .state = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"},
      .uses = uses,
      .check = check,
@@ -92,7 +93,7 @@ const pg_rule PG_AT(pg_rules_adam)[] = {
     {.name = "AdamW",
      .doc = "Adam with the decay apart from the gradient: p = (1 - lr weight_decay) p - lr m' / "
             "(sqrt(v') + eps) (Loshchilov and Hutter 2019).",
-     .param = PARAMS(1e-2),
+     .param = {PARAMS(1e-2)},
      .state = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"},
      .uses = uses,
      .check = check,

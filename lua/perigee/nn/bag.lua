@@ -1,10 +1,11 @@
---- `nn.EmbeddingBag` and `nn.Bilinear`. Relies on nn.Module, the op embedding_bag and the
--- composition bilinear. Spec: spec/nn/bag_spec.lua.
+--- `nn.EmbeddingBag` and `nn.Bilinear`. Relies on nn.Module, nn.functional and the composition
+-- bilinear. Spec: spec/nn/bag_spec.lua.
 
 local arguments = require "perigee.optim.arguments"
 local blame = require "perigee.blame"
 local constructor = require "perigee.nn.constructor"
 local core = require "perigee.core"
+local functional = require "perigee.nn.functional"
 local module = require "perigee.nn.module"
 local util = require "perigee.util"
 
@@ -23,13 +24,15 @@ local BAG = {
 }
 
 --- Sums, means or maxima of the rows of a table; weight [num_embeddings x embedding_dim] starts
--- N(0, 1), the row padding_idx at zero.
+-- N(0, 1), the row padding_idx at zero. max_norm bounds the norm_type-norm of the rows that are
+-- used, in place; scale_grad_by_freq divides a row's gradient by how often the batch names it.
 function EmbeddingBag:init(...)
   local values = constructor.read(self, BAG, ...)
   constructor.at_least(self, 1, "num_embeddings", "embedding_dim")
   util.choice("nn.EmbeddingBag", "mode", self.mode, {"sum", "mean", "max"})
-  for _, name in ipairs {"max_norm", "scale_grad_by_freq"} do
-    if self[name] then util.fail("nn.EmbeddingBag", "argument '%s' is not supported", name) end
+  if self.scale_grad_by_freq and self.mode == "max" then
+    util.fail("nn.EmbeddingBag", "argument 'scale_grad_by_freq': expected false for mode 'max', "
+      .. "got true")
   end
   local n, p = self.num_embeddings, self.padding_idx
   if p and (p == 0 or p > n or p < -n) then
@@ -55,9 +58,11 @@ local FORWARD = {{"input"}, {"offsets", nil, optional = true},
 -- @return bags x embedding_dim
 function EmbeddingBag:forward(...)
   local args = blame.call("", arguments.read, "EmbeddingBag", FORWARD, ...)
-  return ops.embedding_bag(args.input, self.weight, {offsets = args.offsets, mode = self.mode,
-    per_sample_weights = args.per_sample_weights, padding_idx = self.padding_idx,
-    include_last_offset = self.include_last_offset})
+  return functional.embedding_bag(args.input, self.weight, {offsets = args.offsets,
+    mode = self.mode, per_sample_weights = args.per_sample_weights,
+    padding_idx = self.padding_idx, include_last_offset = self.include_last_offset,
+    max_norm = self.max_norm, norm_type = self.norm_type,
+    scale_grad_by_freq = self.scale_grad_by_freq})
 end
 
 function EmbeddingBag:extra_repr()

@@ -1,6 +1,8 @@
 --- `nn.functional`: ops without state, under PyTorch's names. Every op of core that is a method or
 -- marked for nn is here. Relies on core.ops. Spec: spec/nn/functional_spec.lua.
 
+local arguments = require "perigee.optim.arguments"
+local blame = require "perigee.blame"
 local core = require "perigee.core"
 local lists = require "perigee.nn.lists"
 local util = require "perigee.util"
@@ -53,6 +55,44 @@ function own.embedding(index, weight, ...)
   return core.ops.add(fixed, gap)
 end
 
+local BAG = {{"input"}, {"weight"}, {"offsets", optional = true}, {"max_norm", optional = true},
+  {"norm_type", 2}, {"scale_grad_by_freq", false}, {"mode", "mean"}, {"sparse", false},
+  {"per_sample_weights", optional = true}, {"include_last_offset", false},
+  {"padding_idx", optional = true}}
+
+--- Sums, means or maxima of a table's rows, bag by bag; further options as those of embedding.
+function own.embedding_bag(...)
+  local given = blame.call("", arguments.read, "embedding_bag", BAG, ...)
+  local index, weight, padding = given.input, given.weight, given.padding_idx
+  local mere = core.is_tensor(index) and not core.has_data(index)
+  if given.max_norm and not mere then
+    util.expect("embedding_bag", "input", index, "tensor")
+    util.expect("embedding_bag", "weight", weight, "tensor")
+    util.expect("embedding_bag", "max_norm", given.max_norm, "number")
+    renorm_rows(index, weight, given.max_norm, given.norm_type)
+  end
+  if given.scale_grad_by_freq and given.mode == "max" then
+    util.fail("embedding_bag", "argument 'scale_grad_by_freq': expected false for mode 'max', got "
+      .. "true")
+  end
+  if given.scale_grad_by_freq and not mere then
+    local rows, place, count = core.ops.unique_flat(index)
+    local used = core.ops.index_select(weight, 1, rows)
+    local fixed = core.ops.detach(used)
+    weight = core.ops.add(fixed,
+      core.ops.div(core.ops.sub(used, fixed), core.ops.unsqueeze(count, -1)))
+    index = core.ops.reshape(place, index.shape)
+    if padding then -- its number among the rows that are used, if it is one of them
+      padding = padding < 0 and padding + given.weight:size(1) + 1 or padding
+      local at = core.ops.nonzero(core.ops.eq(rows, padding))
+      padding = at:numel() > 0 and at:item() or nil
+    end
+  end
+  return core.ops.embedding_bag(index, weight, {offsets = given.offsets, mode = given.mode,
+    sparse = given.sparse, per_sample_weights = given.per_sample_weights,
+    include_last_offset = given.include_last_offset, padding_idx = padding})
+end
+
 --- Patches of images as columns: im2col under PyTorch's name (x:unfold cuts windows along a dim).
 function own.unfold(...) return core.ops.im2col(...) end
 
@@ -60,6 +100,81 @@ function own.unfold(...) return core.ops.im2col(...) end
 function own.ctc_loss(log_probs, targets, input_lengths, target_lengths, ...)
   return core.ops.ctc_loss(log_probs, lists.integers(targets), lists.integers(input_lengths),
     lists.integers(target_lengths), ...)
+end
+
+-- Of the softmaxes without a dim: the first where there are 0, 1 or 3 dims, else the second.
+for _, name in ipairs {"softmax", "log_softmax", "softmin"} do
+  own[name] = function(x, dim, ...)
+    local options = type(dim) == "table" and dim.dim == nil
+    if dim ~= nil and not options or type(x) ~= "table" and not core.is_tensor(x) then
+      return core.ops[name](x, dim, ...)
+    end
+    local nd = #x.shape
+    local implied = (nd == 0 or nd == 1 or nd == 3) and 1 or 2
+    if options then return core.ops[name](x, implied, dim) end
+    return core.ops[name](x, implied, ...)
+  end
+end
+
+-- Of the losses with a weight for every element: the mean of mse_loss and l1_loss is over the sum
+-- of the weights, that of huber_loss over their number.
+for name, over_weights in pairs {mse_loss = true, l1_loss = true, huber_loss = false} do
+  own[name] = function(...)
+    local n = select("#", ...)
+    local options = n > 0 and select(n, ...)
+    if type(options) ~= "table" or getmetatable(options) ~= nil or options.weight == nil then
+      return core.ops[name](...)
+    end
+    local given, fn, plain = table.pack(...), core.ops[name], {}
+    local weight, reduction = options.weight, options.reduction
+    for key, value in pairs(options) do
+      if key ~= "weight" and key ~= "reduction" then plain[key] = value end
+    end
+    if n > 3 then reduction, given[3] = given[3], "none" else plain.reduction = "none" end
+    given[n] = plain
+    util.expect(name, "weight", weight, "tensor")
+    util.choice(name, "reduction", reduction or "mean", {"none", "mean", "sum"})
+    local each = fn(table.unpack(given, 1, n))
+    local shape, wanted = table.concat(weight.shape, " x "), table.concat(given[1].shape, " x ")
+    if shape ~= wanted then
+      util.fail(name, "argument 'weight': expected [%s] as the input, got [%s]", wanted, shape)
+    end
+    each = core.ops.mul(each, weight)
+    if reduction == "none" then return each end
+    if reduction == "sum" then return core.ops.sum(each) end
+    if not over_weights then return core.ops.mean(each) end
+    return core.ops.div(core.ops.sum(each), core.ops.sum(weight))
+  end
+end
+
+local ATTENTION = {{"query"}, {"key"}, {"value"}, {"attn_mask", optional = true},
+  {"dropout_p", 0}, {"is_causal", false}, {"scale", optional = true}, {"enable_gqa", false}}
+
+--- Attention; with enable_gqa every head of key and of value (the third dim from the end) serves
+-- as many heads of query as there are for one of it.
+function own.scaled_dot_product_attention(...)
+  local n = select("#", ...)
+  local options = n > 0 and select(n, ...)
+  local named = arguments.is_options(options)
+  if n < 8 and not (named and options.enable_gqa ~= nil) then
+    return core.ops.scaled_dot_product_attention(...)
+  end
+  local given = blame.call("", arguments.read, "scaled_dot_product_attention", ATTENTION, ...)
+  local query = given.query
+  for _, name in ipairs(given.enable_gqa and {"key", "value"} or {}) do
+    local x = given[name]
+    local whole, part = query.shape, x.shape
+    local heads, own_heads = whole[#whole - 2], part[#part - 2]
+    if not (heads and own_heads) or own_heads == 0 or heads % own_heads ~= 0 then
+      util.fail("scaled_dot_product_attention", "argument '%s': expected heads (dim -3) that "
+        .. "divide those of query [%s], got [%s]", name, table.concat(whole, " x "),
+        table.concat(part, " x "))
+    end
+    given[name] = core.ops.repeat_interleave(x, heads // own_heads, -3)
+  end
+  return core.ops.scaled_dot_product_attention(query, given.key, given.value, {
+    attn_mask = given.attn_mask, dropout_p = given.dropout_p, is_causal = given.is_causal,
+    scale = given.scale})
 end
 
 --- The old name of interpolate.

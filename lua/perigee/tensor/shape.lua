@@ -236,11 +236,9 @@ define {
     n = n or x:numel()
     if n < 0 then fail("argument 'N': expected at least 0, got %d", n) end
     if n == 0 then return ops.empty(x:numel(), 0, {dtype = x.dtype}) end
-    local columns, power = {}, ops.ones_like(x)
-    for i = 1, n do
-      columns[increasing and i or n + 1 - i] = power
-      if i < n then power = ops.mul(power, x) end
-    end
-    return ops.stack(columns, 2)
+    local column = ops.unsqueeze(x, 2)
+    local factors = ops.cat({ops.ones_like(column), ops.expand(column, x:numel(), n - 1)}, 2)
+    local powers = ops.cumprod(factors, 2)
+    return increasing and powers or ops.flip(powers, 2)
   end,
 }

@@ -165,9 +165,9 @@ end
 -- functions, alone, in a list, or by output; targets: the batch field ("label") of an output's
 -- target, or a table by output; inputs: batch fields for a module that is no graph; clip_norm:
 -- largest norm of the gradients (not with optim.LBFGS); scheduler: a learning-rate scheduler, or a
--- function that makes one from the optimizer; precision: "bfloat16" runs the model and its losses under pg.autocast, in
--- fit, evaluate and predict, while parameters, their gradients and the optimizer stay float32
--- ("float32": never so; default: as the caller's autocast says)
+-- function that makes one from the optimizer; precision: "bfloat16" runs the model and its losses
+-- under pg.autocast, in fit, evaluate and predict, while parameters, their gradients and the
+-- optimizer stay float32 ("float32": never so; default: as the caller's autocast says)
 -- @return the module
 function M.methods:compile(opt)
   opt = util.options("compile", opt, {"optimizer", "loss", "loss_weights", "metrics", "targets",
