@@ -1,4 +1,4 @@
-/* Special functions: lgamma, digamma, polygamma, erfinv, sinc, logaddexp2, and heaviside,
+/* Special functions: lgamma, digamma, polygamma, i0, i1, erfinv, sinc, logaddexp2, and heaviside,
  * nextafter, gcd, lcm. Relies on loops.h, and formulas for gradients. Spec:
  * spec/ops/special_spec.lua. */
 #include "autograd/formula.h"
@@ -87,11 +87,35 @@ static double erfinv_of(double y) {
   return copysign(x, y);
 }
 
+/* The modified Bessel function of the first kind of order 0 or 1: the sum over k of
+ * (x/2)^(2k + order) / (k! (k + order)!), from |x| = 30 on its expansion at infinity (Abramowitz
+ * and Stegun, 9.6.10 and 9.7.1). */
+static double bessel_of(int order, double x) {
+  double a = fabs(x), sum = 1, term = 1;
+  if (a < 30) {
+    const double q = a * a / 4;
+    for (int k = 1; term > sum * 1e-17; k++) sum += term *= q / ((double)k * (k + order));
+    if (order) sum *= a / 2;
+  } else if (a < INFINITY) {
+    for (int k = 1; k < 30 && fabs(term) > 1e-17; k++) {
+      const double odd = 2 * k - 1;
+      sum += term *= (odd * odd - 4 * order) / (8 * k * a);
+    }
+    const double half = exp(a / 2); /* in two steps, as exp(a) is infinite before the result is */
+    sum *= half / sqrt(2 * M_PI * a) * half;
+  } else {
+    sum = a;
+  }
+  return order && x < 0 ? -sum : sum;
+}
+
 /* --- loops ------------------------------------------------------------------------------------ */
 
 PG_REAL1(lgamma_loop, (T)lgamma_of((double)a))
 PG_REAL1(digamma_loop, (T)digamma_of((double)a))
 PG_REAL1(polygamma_loop, (T)polygamma_of((double)p, (double)a))
+PG_REAL1(i0_loop, (T)bessel_of(0, (double)a))
+PG_REAL1(i1_loop, (T)bessel_of(1, (double)a))
 PG_REAL1(erfinv_loop, (T)erfinv_of((double)a))
 #define PI_TIMES(x) ((T)M_PI * (x))
 PG_REAL1(sinc_loop, (a == 0 ? 1 : M1(sin, PI_TIMES(a)) / PI_TIMES(a)))
@@ -165,6 +189,8 @@ static pg_status infer_whole(pg_call *c) { return infer_two(c, PG_M_INT); }
   static pg_status name##_forward(pg_call *c) { return pg__map(c, count, cost, name##_loop, NULL); }
 FORWARD(lgamma, 1, 60)
 FORWARD(digamma, 1, 80)
+FORWARD(i0, 1, 100)
+FORWARD(i1, 1, 100)
 FORWARD(erfinv, 1, 200)
 FORWARD(sinc, 1, 30)
 FORWARD(logaddexp2, 2, 40)
@@ -188,6 +214,10 @@ static pg_status times_polygamma(pg_call *c, int64_t n) {
 }
 static pg_status digamma_backward(pg_call *c) { return times_polygamma(c, 1); }
 static pg_status polygamma_backward(pg_call *c) { return times_polygamma(c, c->arg[0].i + 1); }
+static pg_status i0_backward(pg_call *c) { return pg_formula(c, 0, "g * i1(x)", 0, 0); }
+static pg_status i1_backward(pg_call *c) {
+  return pg_formula(c, 0, "g * where(eq(x, 0), 0.5, i0(x) - i1(x) / x)", 0, 0);
+}
 static pg_status erfinv_backward(pg_call *c) {
   return pg_formula(c, 0, "g * 0.88622692545275801 * exp(y * y)", 0, 0);
 }
@@ -220,6 +250,8 @@ const pg_op PG_AT(pg_ops_special)[] = {
      infer_polygamma,
      {polygamma_forward},
      polygamma_backward},
+    FUNCTION(i0, "Modified Bessel function of the first kind, of order 0.", PG_SAVE_IN(0)),
+    FUNCTION(i1, "Modified Bessel function of the first kind, of order 1.", PG_SAVE_IN(0)),
     FUNCTION(erfinv, "The number whose erf is x, for x in -1..1.", PG_SAVE_OUT(0)),
     FUNCTION(sinc, "sin(pi x) / (pi x), 1 at 0.", PG_SAVE_IN(0)),
     OP2(logaddexp2, "other", "log2(2^input + 2^other).", PG_METHOD, PG_SAVE_IN(0) | PG_SAVE_IN(1),

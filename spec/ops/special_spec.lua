@@ -24,6 +24,8 @@ end
 op("lgamma", function(t, ...) return t.positive(...) end)
 op("digamma", function(t, ...) return t.positive(...) end)
 op("polygamma", function(t, ...) return t.positive(...) end, 2)
+op("i0", function(t, ...) return t.away(0, ...) end)
+op("i1", function(t, ...) return t.away(0, ...) end)
 op("erfinv", function(t, ...) return t.uniform(-0.9, 0.9, ...) end)
 op("sinc", function(t, ...) return t.away(0, ...) end)
 
@@ -48,6 +50,11 @@ for _, name in ipairs {"gcd", "lcm"} do
 end
 
 describe("special functions", function()
+  it("are infinite no sooner than they must", function()
+    local x = core.tensor({713, math.huge, -math.huge}, {dtype = "float64"})
+    H.same(ops.i0(x), {6.7051282636709974e+307, math.huge, math.huge}, 1e-12)
+    H.same(ops.i1(x), {6.7004245591864032e+307, math.huge, -math.huge}, 1e-12)
+  end)
   it("invert each other", function()
     local y = H.generator("float64", 3).uniform(-0.999, 0.999, 200)
     H.same(ops.erf(ops.erfinv(y)), y, 1e-14)

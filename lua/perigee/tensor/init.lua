@@ -4,8 +4,8 @@
 local define = require "perigee.tensor.define"
 
 for _, family in ipairs {"make", "index", "pieces", "join", "shape", "statistics", "product",
-                         "compare", "linalg", "place", "arithmetic", "inplace", "functional",
-                         "overload"} do
+                         "compare", "linalg", "window", "place", "arithmetic", "inplace",
+                         "functional", "overload"} do
   require("perigee.tensor." .. family)
 end
 

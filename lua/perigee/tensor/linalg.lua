@@ -130,7 +130,13 @@ define {
 
 -- Ranks and least squares -------------------------------------------------------------------------
 
-local function rank_of(x, atol, rtol, hermitian)
+local function rank_of(x, atol, rtol, hermitian, tol)
+  if tol then
+    if atol or rtol then
+      fail("argument 'tol': expected nothing beside atol and rtol, got %g", tol)
+    end
+    atol, rtol = tol, 0
+  end
   want_float(x, "A")
   want_matrices(x, hermitian)
   local s
@@ -149,10 +155,9 @@ end
 
 define {
   "linalg.matrix_rank",
-  "A: tensor; atol: number?; rtol: number?; hermitian: boolean = false",
+  "A: tensor; atol: number?; rtol: number?; hermitian: boolean = false; tol: number?",
   "How many singular values (eigenvalues by magnitude, if hermitian) of every matrix exceed "
-    .. "max(atol, "
-    .. "rtol times the largest).",
+    .. "max(atol, rtol times the largest), or tol alone.",
   rank_of,
   nodiff = true, room = "linalg", full = true,
 }
@@ -187,6 +192,22 @@ define {
   end,
   full = true, room = "linalg",
 }
+
+-- rcond is the older name of pinv's rtol.
+local pinv = ops["linalg.pinv"]
+ops["linalg.pinv"] = function(...)
+  local given = table.pack(...)
+  local last = given[given.n]
+  if type(last) == "table" and getmetatable(last) == nil and last.rcond ~= nil then
+    local options = {}
+    for key, value in pairs(last) do options[key == "rcond" and "rtol" or key] = value end
+    if last.rtol ~= nil then
+      fail("linalg.pinv: argument 'rcond': expected it once, got rtol beside it")
+    end
+    given[given.n] = options
+  end
+  return pinv(table.unpack(given, 1, given.n))
+end
 
 -- Powers ------------------------------------------------------------------------------------------
 
