@@ -92,7 +92,7 @@ enum { PATIENCE = 6 };
 /* Room for n more items; NULL, and the tape is spoilt, where there is no memory. */
 static void *more(pgl_tape *t, list *l, size_t size, int n) {
   l->size = size;
-  if (l->count + n > l->room) {
+  if (!l->item || l->count + n > l->room) {
     int room = 2 * l->room > l->count + n ? 2 * l->room : l->count + n + 8;
     void *wider;
     if (pg_alloc(t->ctx, size * (size_t)room, &wider) != PG_OK) {
