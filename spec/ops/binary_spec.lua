@@ -5,7 +5,7 @@ local core = require "perigee.core"
 local H = require "spec.helper"
 local ops = core.ops
 
-H.fixtures "binary"
+for _, family in ipairs {"binary", "power", "compare"} do H.fixtures(family) end
 
 local MISFIT = "%[3 x 5%].*%[4%]"
 
