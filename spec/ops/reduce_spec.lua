@@ -6,6 +6,7 @@ local core = require "perigee.core"
 local ops = core.ops
 
 H.fixtures("reduce")
+H.fixtures("spread")
 
 local function x(...)
   local shape, rest = {2, 3, 4}, table.pack(...)
