@@ -16,6 +16,9 @@ function own.interpolate(...)
   return core.ops.interpolate(table.unpack(args, 1, args.n))
 end
 
+--- The op of that name, its errors blamed on the script's line.
+local function op(name, ...) return blame.call("", core.ops[name], ...) end
+
 --- The rows of weight with a p-norm above max_norm, among those that index names, are scaled down
 -- to it in place.
 local function renorm_rows(index, weight, max_norm, p)
@@ -88,7 +91,7 @@ function own.embedding_bag(...)
       padding = at:numel() > 0 and at:item() or nil
     end
   end
-  return core.ops.embedding_bag(index, weight, {offsets = given.offsets, mode = given.mode,
+  return op("embedding_bag", index, weight, {offsets = given.offsets, mode = given.mode,
     sparse = given.sparse, per_sample_weights = given.per_sample_weights,
     include_last_offset = given.include_last_offset, padding_idx = padding})
 end
@@ -107,12 +110,12 @@ for _, name in ipairs {"softmax", "log_softmax", "softmin"} do
   own[name] = function(x, dim, ...)
     local options = type(dim) == "table" and dim.dim == nil
     if dim ~= nil and not options or type(x) ~= "table" and not core.is_tensor(x) then
-      return core.ops[name](x, dim, ...)
+      return op(name, x, dim, ...)
     end
     local nd = #x.shape
     local implied = (nd == 0 or nd == 1 or nd == 3) and 1 or 2
-    if options then return core.ops[name](x, implied, dim) end
-    return core.ops[name](x, implied, ...)
+    if options then return op(name, x, implied, dim) end
+    return op(name, x, implied, ...)
   end
 end
 
@@ -123,9 +126,9 @@ for name, over_weights in pairs {mse_loss = true, l1_loss = true, huber_loss = f
     local n = select("#", ...)
     local options = n > 0 and select(n, ...)
     if type(options) ~= "table" or getmetatable(options) ~= nil or options.weight == nil then
-      return core.ops[name](...)
+      return op(name, ...)
     end
-    local given, fn, plain = table.pack(...), core.ops[name], {}
+    local given, plain = table.pack(...), {}
     local weight, reduction = options.weight, options.reduction
     for key, value in pairs(options) do
       if key ~= "weight" and key ~= "reduction" then plain[key] = value end
@@ -134,7 +137,7 @@ for name, over_weights in pairs {mse_loss = true, l1_loss = true, huber_loss = f
     given[n] = plain
     util.expect(name, "weight", weight, "tensor")
     util.choice(name, "reduction", reduction or "mean", {"none", "mean", "sum"})
-    local each = fn(table.unpack(given, 1, n))
+    local each = op(name, table.unpack(given, 1, n))
     local shape, wanted = table.concat(weight.shape, " x "), table.concat(given[1].shape, " x ")
     if shape ~= wanted then
       util.fail(name, "argument 'weight': expected [%s] as the input, got [%s]", wanted, shape)
@@ -157,7 +160,7 @@ function own.scaled_dot_product_attention(...)
   local options = n > 0 and select(n, ...)
   local named = arguments.is_options(options)
   if n < 8 and not (named and options.enable_gqa ~= nil) then
-    return core.ops.scaled_dot_product_attention(...)
+    return op("scaled_dot_product_attention", ...)
   end
   local given = blame.call("", arguments.read, "scaled_dot_product_attention", ATTENTION, ...)
   local query = given.query
@@ -172,7 +175,7 @@ function own.scaled_dot_product_attention(...)
     end
     given[name] = core.ops.repeat_interleave(x, heads // own_heads, -3)
   end
-  return core.ops.scaled_dot_product_attention(query, given.key, given.value, {
+  return op("scaled_dot_product_attention", query, given.key, given.value, {
     attn_mask = given.attn_mask, dropout_p = given.dropout_p, is_causal = given.is_causal,
     scale = given.scale})
 end
