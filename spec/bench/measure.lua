@@ -62,9 +62,11 @@ local function clock(step, calls)
   return core.clock() - start
 end
 
---- How many calls of step take about `seconds`, at least one. Warms the step up.
+--- How many calls of step take about `seconds`, at least one. The first call, which may have to
+-- make its inputs, does not count.
 local function calibrate(step, seconds)
   local calls, spent = 0, 0
+  step()
   repeat
     spent = spent + clock(step, 1)
     calls = calls + 1

@@ -78,6 +78,7 @@ def clock(step, calls):
 
 def calibrate(step, seconds):
     calls, spent = 0, 0.0
+    step()  # may have to make its inputs
     while not (spent > seconds or calls >= 3 and spent > seconds / 4):
         spent += clock(step, 1)
         calls += 1
