@@ -146,6 +146,18 @@ describe("layers", function()
     assert.equal(0, norm.num_batches_tracked:item())
   end)
 
+  it("bound the rows of an Embedding that are used, and share their gradient", function()
+    local emb = nn.Embedding(4, 2, {max_norm = 1, norm_type = 1})
+    emb.weight = nn.Parameter(pg.tensor {{3, -1}, {0.25, 0.5}, {6, 2}, {8, 8}})
+    H.same(emb(pg.tensor({3, 1, 3}, {dtype = "int64"})):detach(),
+      pg.tensor {{0.75, 0.25}, {0.75, -0.25}, {0.75, 0.25}}, 1e-6)
+    emb(pg.tensor({2, 2}, {dtype = "int64"}))
+    H.same(emb.weight:detach(), pg.tensor {{0.75, -0.25}, {0.25, 0.5}, {0.75, 0.25}, {8, 8}}, 1e-6)
+    local shared = nn.Embedding(3, 2, {scale_grad_by_freq = true})
+    shared(pg.tensor({{1, 1}, {2, 1}}, {dtype = "int64"})):sum():backward()
+    H.same(shared.weight.grad, pg.tensor {{1, 1}, {1, 1}, {0, 0}}, 1e-6)
+  end)
+
   it("take rows of an Embedding by 1-based indices", function()
     local emb = nn.Embedding(5, 3, {padding_idx = 2})
     local x = pg.tensor({{1, 2}, {5, 1}}, {dtype = "int64"})
