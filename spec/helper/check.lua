@@ -339,7 +339,7 @@ function M.gradgradcheck(fn, ...)
       local term = (results[j] * M.cotangent(results[j], j)):sum()
       total = total and total + term or term
     end
-    -- not backward: a gradient with a graph, left in a parameter that fn holds, would never be freed
+    -- not backward: a gradient with a graph, left in a parameter that fn holds, is never freed
     local grads = core.grad({total}, leaves, {create_graph = true, allow_unused = true})
     return table.unpack(grads, 1, leaves.n)
   end
