@@ -230,6 +230,17 @@ static pg_status fit(engine *e, pg_tensor *g, const pg_meta *m, int dtype, pg_te
   return s;
 }
 
+/* The gradient that is where edge i of n leads, if an op may add to it; else NULL. */
+static pg_tensor *target(const engine *e, const pg_node *n, int i) {
+  const pg_edge *edge = &n->edge[i];
+  const pg_meta *m = &n->meta[i];
+  pg_tensor *t = NULL;
+  if (edge->node) t = edge->node->grad[edge->out];
+  else if (edge->leaf && !edge->leaf->hooks && !e->input) t = edge->leaf->grad;
+  if (!t || !ours_alone(t) || t->dtype != edge->dtype || t->nd != m->nd) return NULL;
+  return memcmp(t->shape, m->shape, sizeof *m->shape * m->nd) == 0 ? t : NULL;
+}
+
 /* Takes g to where edge i of n leads. */
 static pg_status deliver(engine *e, pg_node *n, int i, pg_tensor *g) {
   pg_edge *edge = &n->edge[i];
@@ -386,7 +397,7 @@ enum { NIN_STACK = 16 };
 static pg_status run_node(engine *e, pg_node *n) {
   pg_ctx *ctx = e->ctx;
   const char *doing = ctx->doing;
-  pg_tensor *gin_room[NIN_STACK], **gin = gin_room;
+  pg_tensor *gin_room[NIN_STACK], **gin = gin_room, *into[NIN_STACK];
   bool need_room[NIN_STACK], *need = need_room;
   void *block = NULL;
   size_t bytes = 0;
@@ -406,6 +417,8 @@ static pg_status run_node(engine *e, pg_node *n) {
     any = any || need[i];
   }
   if (!any) goto done;
+  const bool add = gin == gin_room && !e->create && !ctx->anomaly;
+  for (int i = 0; i < n->nin && add; i++) into[i] = need[i] ? target(e, n, i) : NULL;
   pg_call c;
   memset(&c, 0, offsetof(pg_call, os));
   c.ctx = ctx;
@@ -418,6 +431,7 @@ static pg_status run_node(engine *e, pg_node *n) {
   c.meta = n->meta;
   c.need = need;
   c.gin = gin;
+  c.into = add ? into : NULL;
   memcpy(c.keep, n->keep, sizeof c.keep);
   memcpy(c.arg, n->arg, sizeof *c.arg * (size_t)n->narg);
   for (int j = 0; j < n->nout; j++) {
@@ -436,7 +450,7 @@ static pg_status run_node(engine *e, pg_node *n) {
   for (int i = 0; i < n->nin; i++) {
     pg_tensor *g = gin[i];
     if (!g) continue;
-    if (s != PG_OK || !need[i]) pg_tensor_unref(g);
+    if (s != PG_OK || !need[i] || (add && g == into[i])) pg_tensor_unref(g);
     else s = deliver(e, n, i, g);
   }
 done:

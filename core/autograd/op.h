@@ -106,7 +106,9 @@ typedef struct pg_meta {
  * no forward. Where a shape depends on data, infer refuses PG_META and declares an empty out[j],
  * and forward puts a tensor of its own in its place. backward: in[i] is there where `saves` says
  * so, else NULL; meta[i] always; out likewise; gout[j] is NULL where no gradient came; the op fills
- * gin[i] (owned) where need[i], or leaves it NULL for zero. */
+ * gin[i] (owned) where need[i], or leaves it NULL for zero. into[i], where it is there, is the
+ * gradient that came for in[i] so far, in its shape, dense and seen by nobody else: an op may add
+ * to it and give a ref of it as gin[i]. */
 struct pg_call {
   pg_ctx *ctx;
   const pg_op *op;
@@ -120,6 +122,7 @@ struct pg_call {
   const pg_meta *meta;
   bool *need;
   pg_tensor **gin;
+  pg_tensor *const *into; /* NULL: nothing is there */
   pg_tensor *out[PG_MAX_OUT], *gout[PG_MAX_OUT];
   pg_tensor *keep[PG_MAX_KEEP]; /* forward may leave owned tensors here for backward */
   pg_out os[PG_MAX_OUT];
@@ -226,6 +229,11 @@ static inline void pg_count_macs(pg_call *c, int64_t n) { c->ctx->macs += n; }
 
 /* --- for backward --------------------------------------------------------------------------------
  */
+/* into[i] where it is of this dtype and contiguous, else NULL. */
+static inline pg_tensor *pg_into(const pg_call *c, int i, int dtype) {
+  pg_tensor *t = c->into ? c->into[i] : NULL;
+  return t && t->dtype == dtype && pg_is_contiguous(t) ? t : NULL;
+}
 /* *out = g summed over the dims that broadcasting added, so that it has meta's shape; consumes
  * nothing. */
 pg_status pg_sum_to(pg_ctx *ctx, pg_tensor *g, const pg_meta *m, pg_tensor **out);

@@ -1055,14 +1055,17 @@ static pg_status backward_embedding(pg_call *c) {
   int64_t count = pg_numel(c->in[0]), width = c->meta[1].shape[1];
   pg_status s = pg_do(c->ctx, &index, "view", "tl", c->in[0], 1, &count);
   if (s == PG_OK) s = pg_do(c->ctx, &g, "view", "tl", c->gout[0], 2, (int64_t[]){count, width});
-  if (s == PG_OK) s = zeros_of(c->ctx, &c->meta[1], &zeros);
+  pg_tensor *there = c->arg[0].set ? NULL : pg_into(c, 1, c->meta[1].dtype);
+  if (there) zeros = pg_tensor_ref(there);
+  else if (s == PG_OK) s = zeros_of(c->ctx, &c->meta[1], &zeros);
   if (s == PG_OK) s = pg_do(c->ctx, &sum, "index_add_", "titt", zeros, (int64_t)1, index, g);
   if (s == PG_OK && c->arg[0].set) {
     int64_t at = c->arg[0].i;
     s = pg_tensor_new(c->ctx, PG_I64, 0, NULL, &pad);
     if (s == PG_OK) {
       *(int64_t *)pg_data(pad) = at > 0 ? at : c->meta[1].shape[0] + 1 + at;
-      s = pg_do(c->ctx, &c->gin[1], "index_fill", "titf", sum, (int64_t)1, pad, 0.0);
+      const char *fill = c->recording ? "index_fill" : "index_fill_";
+      s = pg_do(c->ctx, &c->gin[1], fill, "titf", sum, (int64_t)1, pad, 0.0);
     }
   } else if (s == PG_OK) {
     c->gin[1] = pg_tensor_ref(sum);

@@ -446,6 +446,21 @@ static pg_status forward_matmul(pg_call *c) {
   return s;
 }
 
+/* Adds a product of matrices to the gradient of in[i] that is there; gin[i]: it was done. */
+static pg_status multiply_into(pg_call *c, int i, pg_tensor *a, bool ta, pg_tensor *b, bool tb,
+                               double alpha) {
+  pg_tensor *t = pg_into(c, i, a->dtype), *rows = NULL;
+  if (!t || a->nd != 2 || b->nd != 2 || a->dtype == PG_BF16) return PG_OK;
+  const int64_t shape[2] = {a->shape[ta], b->shape[!tb]};
+  if (t->nd < 2 || t->shape[t->nd - 1] != shape[1] || pg_numel(t) != shape[0] * shape[1])
+    return PG_OK;
+  PG_TRY(pg_tensor_alias(c->ctx, t, 2, shape, (int64_t[]){shape[1], 1}, t->offset, &rows));
+  pg_status s = product(c->ctx, a, ta, b, tb, alpha, 1, NULL, rows);
+  if (s == PG_OK) c->gin[i] = pg_tensor_ref(t);
+  pg_tensor_unref(rows);
+  return s;
+}
+
 /* gin[i] = g, summed over broadcast dims and brought to in[i]'s shape; consumes g. */
 static pg_status finish(pg_call *c, int i, pg_tensor *g) {
   pg_tensor *sum = NULL;
@@ -465,12 +480,15 @@ static pg_status finish(pg_call *c, int i, pg_tensor *g) {
 /* Gradients of a[.. m x k] b[.. k x n] with g[.. m x n]: ga = alpha g b^T, gb = alpha a^T g. */
 static pg_status product_backward(pg_call *c, int ia, int ib, pg_tensor *g, double alpha) {
   pg_tensor *a = c->in[ia], *b = c->in[ib], *part = NULL;
-  if (c->need[ia]) {
+  if (c->need[ia]) PG_TRY(multiply_into(c, ia, g, false, b, true, alpha));
+  if (c->need[ia] && !c->gin[ia]) {
     PG_TRY(multiply(c, g, false, b, true, alpha, false, &part));
     PG_TRY(finish(c, ia, part));
   }
   if (!c->need[ib]) return PG_OK;
   if (b->nd > 2 || a->nd == 2) {
+    PG_TRY(multiply_into(c, ib, a, true, g, false, alpha));
+    if (c->gin[ib]) return PG_OK;
     PG_TRY(multiply(c, a, true, g, false, alpha, b->nd == 2, &part));
     return finish(c, ib, part);
   }
@@ -479,10 +497,12 @@ static pg_status product_backward(pg_call *c, int ia, int ib, pg_tensor *g, doub
   pg_tensor *a2 = NULL, *g2 = NULL;
   pg_status s = reshaped(c, a, 2, (int64_t[]){rows, k}, &a2);
   if (s == PG_OK) s = reshaped(c, g, 2, (int64_t[]){rows, n}, &g2);
-  if (s == PG_OK) s = multiply(c, a2, true, g2, false, alpha, true, &part);
+  if (s == PG_OK) s = multiply_into(c, ib, a2, true, g2, false, alpha);
+  const bool done = c->gin[ib] != NULL;
+  if (s == PG_OK && !done) s = multiply(c, a2, true, g2, false, alpha, true, &part);
   pg_tensor_unref(g2);
   pg_tensor_unref(a2);
-  return s == PG_OK ? finish(c, ib, part) : s;
+  return s == PG_OK && !done ? finish(c, ib, part) : s;
 }
 
 static pg_status backward_matmul(pg_call *c) {
@@ -730,12 +750,16 @@ static pg_status backward_linear(pg_call *c) {
   for (int i = 0; i < x->nd - 1; i++) rows *= x->shape[i];
   pg_status s = reshaped(c, c->gout[0], 2, (int64_t[]){rows, n}, &g);
   if (s == PG_OK && c->need[0]) {
-    s = multiply(c, g, false, w, false, 1, false, &gx);
-    if (s == PG_OK) s = reshaped(c, gx, x->nd, x->shape, &c->gin[0]);
+    s = multiply_into(c, 0, g, false, w, false, 1);
+    if (s == PG_OK && !c->gin[0]) {
+      s = multiply(c, g, false, w, false, 1, false, &gx);
+      if (s == PG_OK) s = reshaped(c, gx, x->nd, x->shape, &c->gin[0]);
+    }
   }
   if (s == PG_OK && c->need[1]) {
     s = reshaped(c, x, 2, (int64_t[]){rows, k}, &x2);
-    if (s == PG_OK) s = multiply(c, g, true, x2, false, 1, true, &c->gin[1]);
+    if (s == PG_OK) s = multiply_into(c, 1, g, true, x2, false, 1);
+    if (s == PG_OK && !c->gin[1]) s = multiply(c, g, true, x2, false, 1, true, &c->gin[1]);
   }
   if (s == PG_OK && c->need[2]) s = column_sums(c, g, &c->gin[2]);
   pg_tensor_unref(gx);

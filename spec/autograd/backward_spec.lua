@@ -23,6 +23,79 @@ describe("backward", function()
     H.same(a.grad, {{1, 1, 1}, {2, 2, 2}})
   end)
 
+  --- backward twice through f(leaves) gives twice the gradients, and the sum of two uses.
+  local function adds(f, ...)
+    local leaves, once = {...}, {}
+    f(...):sum():backward()
+    for i, t in ipairs(leaves) do
+      once[i] = t.grad:clone()
+      do
+        local grad = t.grad
+        f(...):sum():backward()
+        H.same(t.grad, once[i] * 2, 1e-12)
+        H.same(grad, once[i] * 2, 1e-12)
+      end
+      collectgarbage()
+      for _, other in ipairs(leaves) do other.grad = nil end
+      f(...):sum():backward()
+      f(...):sum():backward()
+      H.same(t.grad, once[i] * 2, 1e-12)
+      for _, other in ipairs(leaves) do other.grad = nil end
+      ;(f(...) + f(...)):sum():backward()
+      H.same(t.grad, once[i] * 2, 1e-12)
+      for _, other in ipairs(leaves) do other.grad = nil end
+      f(...):sum():backward()
+    end
+  end
+  local function double(...)
+    local t = core.ops.randn({...}, {dtype = "float64"})
+    t.requires_grad = true
+    return t
+  end
+
+  it("adds to the gradient that is there where an op can", function()
+    local ops = core.ops
+    adds(function(x, w, b) return ops.linear(x, w, b) ^ 2 end, double(5, 3), double(4, 3),
+      double(4))
+    adds(function(x, w) return ops.linear(x, w) ^ 2 end, double(2, 5, 70), double(130, 70))
+    adds(function(a, b) return ops.matmul(a, b) ^ 2 end, double(6, 3), double(3, 4))
+    adds(function(a, b) return ops.matmul(a, b) ^ 2 end, double(2, 6, 3), double(3, 4))
+    adds(function(a, b) return ops.matmul(a, b) ^ 2 end, double(2, 6, 3), double(2, 3, 4))
+    adds(function(a, b) return ops.matmul(a, b) ^ 2 end, double(3), double(3, 4))
+    adds(function(a, b) return ops.matmul(a:t(), b) ^ 2 end, double(3, 6), double(3, 4))
+    adds(function(a) return ops.matmul(a, a) ^ 2 end, double(4, 4))
+    adds(function(c, a, b) return ops.addmm(c, a, b, 1, 2) ^ 2 end, double(6, 4), double(6, 3),
+      double(3, 4))
+    local index = core.tensor({{1, 3}, {3, 2}}, {dtype = "int64"})
+    adds(function(w) return ops.embedding(index, w) ^ 2 end, double(5, 4))
+    adds(function(w) return ops.embedding(index, w, 3) ^ 2 end, double(5, 4))
+  end)
+
+  it("adds to a gradient that is also what backward starts from", function()
+    local w = core.tensor({{1, 2}, {3, 4}}, {requires_grad = true})
+    local x = core.tensor {{1, 1}, {0, 1}}
+    w.grad = core.tensor {{1, 0}, {0, 1}}
+    collectgarbage()
+    core.ops.matmul(x, w):backward(w.grad)
+    H.same(w.grad, {{2, 0}, {1, 2}})
+  end)
+
+  it("adds to no gradient that a hook has yet to see, and none that the script holds a view of",
+    function()
+      local w = double(4, 3)
+      local seen = {}
+      core.hook(w, function(g) seen[#seen + 1] = g:clone() end)
+      local x = double(2, 3)
+      ;(core.ops.linear(x, w) + core.ops.linear(x, w)):sum():backward()
+      assert.are.equal(1, #seen)
+      H.same(seen[1], w.grad, 1e-12)
+      local row = w.grad[1]
+      local kept = row:clone()
+      core.ops.linear(x, w):sum():backward()
+      H.same(w.grad, seen[1] * 1.5, 1e-12)
+      H.same(row, kept)
+    end)
+
   it("takes a gradient for a root of several elements, and asks for one", function()
     local x = leaf {1, 2}
     H.raises(function() (x * 2):backward() end, "more than one element")
