@@ -1,11 +1,14 @@
 /* Matrix products: matmul and its special forms, addmm, baddbmm, linear. Relies on ops/product.h,
- * ops/engine.h for bfloat16; transposed and strided operands are multiplied as they lie. Spec:
- * spec/ops/matmul_spec.lua. */
+ * ops/half.h and ops/engine.h for bfloat16; transposed and strided operands are multiplied as they
+ * lie. Spec: spec/ops/matmul_spec.lua. */
 #include <string.h>
 
 #include "autograd/op.h"
+#include "base/choice.h"
 #include "base/par.h"
+#include "kernels/bf16.h"
 #include "ops/engine.h"
+#include "ops/half.h"
 #include "ops/product.h"
 
 /* Many products c[i] = alpha op(a[i]) op(b[i]) + beta c[i] over batch dims with strides; each as
@@ -169,38 +172,155 @@ static void describe(const pg_tensor *t, bool turned, const pg_tensor *out, int6
   if (size[nd - 2] == 1) stride[nd - 2] = stride[nd - 1] == 1 ? pg_max64(size[nd - 1], 1) : 1;
 }
 
-/* out = op(a) op(b) + bias (float32, may be NULL) of bfloat16 matrices, out that or float32, where
- * the processor has instructions for it; else *done = false. */
+/* The ways to a product in bfloat16. */
+enum { WAY_OWN, WAY_DNN, WAYS };
+
+/* Products of bfloat16 matrices over batch dims, a and b and out being laid out; one: as the first
+ * of them. */
+typedef struct half_job {
+  pg_ctx *ctx;
+  const pg_engine *engine;
+  const pgk_half_kern *kern;
+  pg_tensor *a, *b, *out;
+  bool ta, tb;
+  pgk_half one;
+  int nd;
+  int64_t shape[PG_MAX_DIMS], sa[PG_MAX_DIMS], sb[PG_MAX_DIMS], sc[PG_MAX_DIMS];
+  int64_t count, lanes;
+} half_job;
+
+static pgk_half nth_half(const half_job *j, int64_t i) {
+  pgk_half p = j->one;
+  for (int d = j->nd - 1; d >= 0; d--) {
+    const int64_t at = i % j->shape[d];
+    i /= j->shape[d];
+    p.a = (const uint16_t *)p.a + at * j->sa[d];
+    p.b = (const uint16_t *)p.b + at * j->sb[d];
+    p.c = (char *)p.c + at * j->sc[d] * (p.c_wide ? 4 : 2);
+  }
+  return p;
+}
+
+/* As run_lanes. */
+static void run_half_lanes(void *arg, int64_t begin, int64_t end) {
+  const half_job *j = arg;
+  for (int64_t lane = begin; lane < end; lane++)
+    for (int64_t i = lane; i < j->count; i += j->lanes) {
+      pgk_half p = nth_half(j, i);
+      j->kern->plan(&p, false);
+      p.scratch = (char *)j->one.scratch + p.bytes * (size_t)lane;
+      pg__half_alone(j->kern, &p);
+    }
+}
+
+static pg_status run_half_batches(half_job *j) {
+  pgk_half first = j->one;
+  if (!j->kern->plan(&first, false)) return PG_OK;
+  j->lanes = pg_min64(pg_max64(j->ctx->threads, 1), j->count);
+  const size_t bytes = first.bytes * (size_t)j->lanes;
+  const double work = (double)first.m * (double)first.n * (double)first.k * (double)j->count;
+  PG_TRY(pg_alloc(j->ctx, bytes, &j->one.scratch));
+  pg_par_for(j->ctx, j->lanes, work < 2e5 ? j->lanes : 1, run_half_lanes, j);
+  pg_free(j->ctx, j->one.scratch, bytes);
+  return PG_OK;
+}
+
+static pg_status run_half_own(half_job *j) {
+  const pgk_half *p = &j->one;
+  const double work = (double)p->m * (double)p->n * (double)p->k;
+  if (j->count > 1 && (work <= 4e6 || j->count >= 32)) return run_half_batches(j);
+  for (int64_t i = 0; i < j->count; i++) {
+    pgk_half next = nth_half(j, i);
+    PG_TRY(pg__half_shared(j->ctx, j->kern, &next));
+  }
+  return PG_OK;
+}
+
+/* oneDNN's product; not of an odd k, beside whose end an infinity may become a NaN there (2.6). */
+static pg_status run_half_dnn(const half_job *j) {
+  pgk_half_product p;
+  if (!j->engine->dnn || j->out->nd > PGK_HALF_DIMS || j->one.k % 2) return PG_EUNSUPPORTED;
+  memset(&p, 0, sizeof p);
+  p.nd = j->out->nd;
+  p.threads = j->ctx->threads;
+  p.wide = j->one.c_wide;
+  describe(j->a, j->ta, j->out, p.a, p.a_stride);
+  describe(j->b, j->tb, j->out, p.b, p.b_stride);
+  describe(j->out, false, j->out, p.c, p.c_stride);
+  const int failed = pgk_dnn_product(j->engine->dnn, &p, j->one.a, j->one.b, j->one.bias, j->one.c);
+  return failed ? PG_EUNSUPPORTED : PG_OK;
+}
+
+static pg_status run_half(void *arg, int way) {
+  half_job *j = arg;
+  if (way == WAY_DNN) return run_half_dnn(j);
+  return j->kern ? run_half_own(j) : PG_EUNSUPPORTED;
+}
+
+/* The product in the way that is the fastest for its shape on this machine; what only we can do is
+ * not measured, nor what is over at once. */
+static pg_status choose_half(half_job *j) {
+  const pgk_half *p = &j->one;
+  const double work = (double)p->m * (double)p->n * (double)p->k * (double)j->count;
+  if (j->kern && (p->add || !j->engine->dnn || work < 1 << 15)) return run_half_own(j);
+  if (p->add) return PG_EUNSUPPORTED;
+  const int64_t key[] = {p->m,  p->n,  p->k,      j->count,       j->nd, j->ctx->threads,
+                         p->ta, p->tb, p->c_wide, p->bias != NULL};
+  return pg_choose(j->ctx, "product in bfloat16", key, sizeof key, WAYS, run_half, j);
+}
+
+/* out (+)= op(a) op(b) + bias (float32, may be NULL) of bfloat16 matrices, out that or float32,
+ * where the processor has instructions for it; else *done = false. */
 static pg_status half_product(pg_ctx *ctx, pg_tensor *a, bool ta, pg_tensor *b, bool tb,
-                              const pg_tensor *bias, pg_tensor *out, bool *done) {
-  const pg_engine *e = NULL;
+                              const pg_tensor *bias, bool add, pg_tensor *out, bool *done) {
+  half_job j = {.ctx = ctx, .ta = ta, .tb = tb, .count = 1};
   *done = false;
-  PG_TRY(pg_engine_of(ctx, &e));
-  if (!e->dnn || !e->bf16 || out->nd > PGK_HALF_DIMS) return PG_OK;
-  if (!pg_numel(a) || !pg_numel(b)) return PG_OK;
+  PG_TRY(pg_engine_of(ctx, &j.engine));
+  if (!j.engine->bf16 || !pg_numel(a) || !pg_numel(b)) return PG_OK;
+  j.kern = PG_AT(pgk_half_kern_of)();
   pg_tensor *mine[3] = {pg_tensor_ref(a), pg_tensor_ref(b), pg_tensor_ref(out)};
   pg_status s = PG_OK;
   const bool folded = b->nd == 2 && a->nd > 2 && a->nd == out->nd && !ta;
+  bool flip;
+  int64_t ld;
   for (int i = 0; i < 3 && s == PG_OK; i++) {
     pg_tensor *t = mine[i];
-    bool flip;
-    int64_t ld;
-    if (folded && i != 1) s = merge_rows(ctx, t, &mine[i]);
-    else if (!layout(t, &flip, &ld)) s = pg__contiguous(ctx, t, &mine[i]);
-    else continue;
+    if (folded && i != 1) { /* one product of all rows */
+      s = merge_rows(ctx, t, &mine[i]);
+      pg_tensor_unref(t);
+      t = mine[i];
+    }
+    if (s != PG_OK || layout(t, &flip, &ld)) continue;
+    s = pg__contiguous(ctx, t, &mine[i]);
     pg_tensor_unref(t);
   }
   if (s == PG_OK) {
-    pgk_half_product p;
-    memset(&p, 0, sizeof p);
-    p.nd = mine[2]->nd;
-    p.threads = ctx->threads;
-    p.wide = out->dtype == PG_F32;
-    describe(mine[0], ta, mine[2], p.a, p.a_stride);
-    describe(mine[1], tb, mine[2], p.b, p.b_stride);
-    describe(mine[2], false, mine[2], p.c, p.c_stride);
-    *done = pgk_dnn_product(e->dnn, &p, pg_data(mine[0]), pg_data(mine[1]),
-                            bias ? pg_data(bias) : NULL, pg_data(mine[2])) == 0;
+    pgk_half *p = &j.one;
+    j.a = a = mine[0];
+    j.b = b = mine[1];
+    j.out = out = mine[2];
+    layout(a, &flip, &p->lda);
+    p->ta = ta != flip;
+    layout(b, &flip, &p->ldb);
+    p->tb = tb != flip;
+    p->m = out->shape[out->nd - 2];
+    p->n = out->shape[out->nd - 1];
+    p->k = ta ? a->shape[a->nd - 2] : a->shape[a->nd - 1];
+    p->ldc = p->n;
+    p->a = pg_data(a);
+    p->b = pg_data(b);
+    p->c = pg_data(out);
+    p->bias = bias ? pg_data(bias) : NULL;
+    p->add = add;
+    p->c_wide = out->dtype == PG_F32;
+    j.nd = out->nd - 2;
+    for (int i = 0; i < j.nd; i++) j.count *= j.shape[i] = out->shape[i];
+    batch_strides(a, j.nd, j.shape, j.sa);
+    batch_strides(b, j.nd, j.shape, j.sb);
+    batch_strides(out, j.nd, j.shape, j.sc);
+    s = choose_half(&j);
+    *done = s == PG_OK;
+    if (s == PG_EUNSUPPORTED) s = PG_OK;
   }
   for (int i = 0; i < 3; i++) pg_tensor_unref(mine[i]);
   return s;
@@ -228,9 +348,9 @@ static pg_status converted_product(pg_ctx *ctx, pg_tensor *a, bool ta, pg_tensor
  * float64; or NULL. */
 static pg_status product(pg_ctx *ctx, pg_tensor *a, bool ta, pg_tensor *b, bool tb, double alpha,
                          double beta, pg_tensor *bias, pg_tensor *out) {
-  if (a->dtype == PG_BF16 && alpha == 1 && beta == 0) {
+  if (a->dtype == PG_BF16 && alpha == 1 && (beta == 0 || beta == 1)) {
     bool done;
-    PG_TRY(half_product(ctx, a, ta, b, tb, NULL, out, &done));
+    PG_TRY(half_product(ctx, a, ta, b, tb, NULL, beta == 1, out, &done));
     if (done) return PG_OK;
   }
   if (a->dtype == PG_BF16 || (out->dtype != PG_F32 && out->dtype != PG_F64 && out->dtype != PG_I64))
@@ -446,11 +566,12 @@ static pg_status forward_matmul(pg_call *c) {
   return s;
 }
 
-/* Adds a product of matrices to the gradient of in[i] that is there; gin[i]: it was done. */
+/* Adds a product of matrices to the gradient of in[i] that is there, which is float32 beside
+ * bfloat16 matrices; gin[i]: it was done. */
 static pg_status multiply_into(pg_call *c, int i, pg_tensor *a, bool ta, pg_tensor *b, bool tb,
                                double alpha) {
-  pg_tensor *t = pg_into(c, i, a->dtype), *rows = NULL;
-  if (!t || a->nd != 2 || b->nd != 2 || a->dtype == PG_BF16) return PG_OK;
+  pg_tensor *t = pg_into(c, i, a->dtype == PG_BF16 ? PG_F32 : a->dtype), *rows = NULL;
+  if (!t || a->nd != 2 || b->nd != 2) return PG_OK;
   const int64_t shape[2] = {a->shape[ta], b->shape[!tb]};
   if (t->nd < 2 || t->shape[t->nd - 1] != shape[1] || pg_numel(t) != shape[0] * shape[1])
     return PG_OK;
@@ -664,7 +785,7 @@ static pg_status half_linear(pg_call *c) {
   pg_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2], *y = c->out[0], *wide = NULL, *bias = NULL;
   bool done = false;
   pg_status s = b ? pg__as(ctx, b, PG_F32, &bias) : PG_OK;
-  if (s == PG_OK && x->nd > 1) s = half_product(ctx, x, false, w, true, bias, y, &done);
+  if (s == PG_OK && x->nd > 1) s = half_product(ctx, x, false, w, true, bias, false, y, &done);
   if (s == PG_OK && !done) {
     pg_tensor *x2 = NULL, *y2 = NULL;
     s = pg_tensor_new(ctx, PG_F32, y->nd, y->shape, &wide);
@@ -707,37 +828,43 @@ typedef struct columns {
 
 enum { STRIP = 64, ROWS = 256 };
 
-/* COLUMN_SUMS(float, f32): sum[j] = sum over rows of g[i][j] for a strip of columns; every 256 rows
- * go to a double. */
-#define COLUMN_SUMS(T, name)                                                   \
-  static void column_sums_##name(void *arg, int64_t begin, int64_t end) {      \
-    const columns *q = arg;                                                    \
-    const T *restrict g = q->g;                                                \
-    T *restrict out = q->sum;                                                  \
-    double total[STRIP] = {0};                                                 \
-    int64_t n = end - begin;                                                   \
-    for (int64_t i0 = 0; i0 < q->rows; i0 += ROWS) {                           \
-      int64_t last = pg_min64(q->rows, i0 + ROWS);                             \
-      T part[STRIP] = {0};                                                     \
-      for (int64_t i = i0; i < last; i++)                                      \
-        for (int64_t j = 0; j < n; j++) part[j] += g[i * q->cols + begin + j]; \
-      for (int64_t j = 0; j < n; j++) total[j] += part[j];                     \
-    }                                                                          \
-    for (int64_t j = 0; j < n; j++) out[begin + j] = (T)total[j];              \
+/* COLUMN_SUMS(float, float, f32, PLAIN): sum[j] = sum over rows of g[i][j] for a strip of columns;
+ * every 256 rows go to a double. */
+#define COLUMN_SUMS(FROM, T, name, WIDE)                                             \
+  static void column_sums_##name(void *arg, int64_t begin, int64_t end) {            \
+    const columns *q = arg;                                                          \
+    const FROM *restrict g = q->g;                                                   \
+    T *restrict out = q->sum;                                                        \
+    double total[STRIP] = {0};                                                       \
+    int64_t n = end - begin;                                                         \
+    for (int64_t i0 = 0; i0 < q->rows; i0 += ROWS) {                                 \
+      int64_t last = pg_min64(q->rows, i0 + ROWS);                                   \
+      T part[STRIP] = {0};                                                           \
+      for (int64_t i = i0; i < last; i++)                                            \
+        for (int64_t j = 0; j < n; j++) part[j] += WIDE(g[i * q->cols + begin + j]); \
+      for (int64_t j = 0; j < n; j++) total[j] += part[j];                           \
+    }                                                                                \
+    for (int64_t j = 0; j < n; j++) out[begin + j] = (T)total[j];                    \
   }
-COLUMN_SUMS(float, f32)
-COLUMN_SUMS(double, f64)
+#define PLAIN(x) (x)
+COLUMN_SUMS(float, float, f32, PLAIN)
+COLUMN_SUMS(double, double, f64, PLAIN)
+COLUMN_SUMS(uint16_t, float, bf16, pg_bf16_f32)
 
-/* *out = sums of the columns of g[rows x cols]. */
+/* *out = sums of the columns of g[rows x cols]; those of bfloat16 as float32. */
 static pg_status column_sums(pg_call *c, pg_tensor *g, pg_tensor **out) {
   if (c->recording) return pg_do(c->ctx, out, "sum", "tl", g, 1, (int64_t[]){1});
-  const pg_dtype dtype = g->dtype == PG_BF16 ? PG_F32 : (pg_dtype)g->dtype;
+  const bool half = g->dtype == PG_BF16;
   pg_tensor *dense = NULL;
-  PG_TRY(pg__as(c->ctx, g, dtype, &dense));
-  pg_status s = pg_tensor_new(c->ctx, dtype, 1, &g->shape[1], out);
+  PG_TRY(pg__contiguous(c->ctx, g, &dense));
+  pg_status s = pg_tensor_new(c->ctx, half ? PG_F32 : (pg_dtype)g->dtype, 1, &g->shape[1], out);
   if (s == PG_OK) {
     columns q = {g->shape[0], g->shape[1], pg_data(dense), pg_data(*out)};
-    pg_par_for(c->ctx, q.cols, STRIP, dtype == PG_F32 ? column_sums_f32 : column_sums_f64, &q);
+    pg_par_for(c->ctx, q.cols, STRIP,
+               half                 ? column_sums_bf16
+               : g->dtype == PG_F32 ? column_sums_f32
+                                    : column_sums_f64,
+               &q);
   }
   pg_tensor_unref(dense);
   return s;

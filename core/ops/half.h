@@ -1,0 +1,56 @@
+/* Products of bfloat16 matrices on raw pointers with ctx's threads and scratch. Relies on
+ * kernels/half.h, ops/engine.h. Spec: spec/kernels/half_spec.lua. */
+#ifndef PG_OPS_HALF_H
+#define PG_OPS_HALF_H
+
+#include "base/par.h"
+#include "kernels/half.h"
+#include "ops/engine.h"
+
+/* *out = our kernels; NULL where level or processor have none. */
+static inline pg_status pg__half_kern(pg_ctx *ctx, const pgk_half_kern **out) {
+  const pg_engine *e;
+  *out = NULL;
+  PG_TRY(pg_engine_of(ctx, &e));
+  if (e->bf16) *out = PG_AT(pgk_half_kern_of)();
+  return PG_OK;
+}
+
+typedef struct pg__half_job {
+  const pgk_half_kern *kern;
+  const pgk_half *p;
+} pg__half_job;
+
+static inline void pg__half_packs(void *arg, int64_t begin, int64_t end) {
+  const pg__half_job *j = arg;
+  j->kern->packs(j->p, begin, end);
+}
+static inline void pg__half_items(void *arg, int64_t begin, int64_t end) {
+  const pg__half_job *j = arg;
+  j->kern->run(j->p, begin, end);
+}
+
+/* Does a product that threads share. PG_ENOMEM: c is as it was. Nothing where c or k is empty. */
+static inline pg_status pg__half_shared(pg_ctx *ctx, const pgk_half_kern *kern, pgk_half *p) {
+  pg__half_job j = {kern, p};
+  if (!kern->plan(p, ctx->threads > 1)) return PG_OK;
+  PG_TRY(pg_alloc(ctx, p->bytes, &p->scratch));
+  for (int64_t first = 0; first < p->n; first += p->round) {
+    kern->round(p, first);
+    pg_par_for(ctx, p->packs, p->items > 1 ? 2 : p->packs, pg__half_packs, &j);
+    pg_par_for(ctx, p->items, 1, pg__half_items, &j);
+  }
+  pg_free(ctx, p->scratch, p->bytes);
+  return PG_OK;
+}
+
+/* Does a planned product on the calling thread in scratch that is there. */
+static inline void pg__half_alone(const pgk_half_kern *kern, pgk_half *p) {
+  for (int64_t first = 0; first < p->n; first += p->round) {
+    kern->round(p, first);
+    kern->packs(p, 0, p->packs);
+    kern->run(p, 0, p->items);
+  }
+}
+
+#endif
