@@ -12,6 +12,7 @@
 #include "kernels/im2col.h"
 #include "kernels/winograd.h"
 #include "ops/engine.h"
+#include "ops/product.h"
 
 /* --- geometry --------------------------------------------------------------------------------- */
 
@@ -514,8 +515,111 @@ static pg_status half_multiply(half_job *j, const pg_engine *e) {
   return pg_choose(j->ctx, "conv in bfloat16", &key, sizeof key, WAYS, half_run, j);
 }
 
+/* Whether tap k of the kernel meets a pixel in dim i. */
+static bool meets(const pgk_conv *s, int i, int64_t k) {
+  const int64_t at = k * s->dilation[i] - s->before[i]; /* where it lies for the first output */
+  const int64_t o = at < 0 ? (s->stride[i] - 1 - at) / s->stride[i] : 0;
+  return o < s->out[i] && at + o * s->stride[i] < s->in[i];
+}
+
+/* Takes away the outer taps of g's kernel that meet nothing but padding, as those of 3 x 3 on one
+ * pixel; first[i]: the first one that stays. Whether there were any. */
+static bool crop(geometry *g, int64_t first[3]) {
+  pgk_conv *s = &g->c;
+  bool any = false;
+  for (int i = 0; i < 3; i++) {
+    const int64_t step = s->dilation[i];
+    int64_t from = 0, to = s->kernel[i];
+    for (; from < to - 1 && s->before[i] >= step && !meets(s, i, 0); from++) s->before[i] -= step;
+    for (; to > from + 1 && s->after[i] >= step && !meets(s, i, to - 1 - from); to--)
+      s->after[i] -= step;
+    any = any || to - from < s->kernel[i];
+    s->kernel[i] = to - from;
+    first[i] = from;
+  }
+  return any;
+}
+
+/* A kernel that covers its image, for one output: a product of matrices. */
+static bool is_whole(const pgk_conv *s) {
+  for (int i = 0; i < 3; i++) {
+    if (s->kernel[i] != s->in[i] || s->before[i] || s->out[i] != 1) return false;
+    if (s->kernel[i] > 1 && s->dilation[i] > 1) return false;
+  }
+  return s->groups == 1;
+}
+
+/* Whether a product of matrices, pixels x channels, is the way for a kernel of one tap. */
+static bool is_pointwise(const pgk_conv *s, const pg_engine *e) {
+  enum { FEW = 2048 };
+  for (int i = 0; i < 3; i++)
+    if (s->kernel[i] != 1 || s->stride[i] != 1 || s->before[i] || s->after[i]) return false;
+  return s->groups == 1 && (!e || !e->dnn || (e->winograd && s->n * volume(s->in) < FEW));
+}
+
+/* *out = the taps of weight w that `crop` left, as a view; their channels last if so wished. */
+static pg_status taps(pg_ctx *ctx, pg_tensor *w, const geometry *g, const int64_t first[3],
+                      bool last, pg_tensor **out) {
+  int64_t shape[PG_MAX_DIMS], stride[PG_MAX_DIMS], offset = w->offset;
+  const int nd = w->nd;
+  memcpy(shape, w->shape, sizeof shape);
+  memcpy(stride, w->stride, sizeof stride);
+  for (int i = 3 - g->sp; i < 3; i++) {
+    const int d = i - 3 + nd, to = last ? d - 1 : d;
+    offset += first[i] * w->stride[d];
+    stride[to] = w->stride[d];
+    shape[to] = g->c.kernel[i];
+  }
+  if (last) {
+    shape[nd - 1] = w->shape[1];
+    stride[nd - 1] = w->stride[1];
+  }
+  return pg_tensor_alias(ctx, w, nd, shape, stride, offset, out);
+}
+
+/* The product on matrices: of a whole kernel, whose weight has its channels last, or of one tap. */
+static pg_status matrix_run(pg_ctx *ctx, const pgk_conv *s, product what, pg_dtype dtype, void *x,
+                            void *w, const void *bias, void *y) {
+  const int64_t rows = s->n * volume(s->out), ic = s->ic * volume(s->kernel), oc = s->oc;
+  pgk_product p = {.m = rows, .n = oc, .k = ic, .tb = true, .bias = bias};
+  p.a = x, p.lda = ic, p.b = w, p.ldb = ic, p.c = y, p.ldc = oc;
+  if (what == INPUT) {
+    p.tb = false, p.n = ic, p.k = oc;
+    p.a = y, p.lda = oc, p.c = x, p.ldc = ic;
+  } else if (what == WEIGHT) {
+    p.ta = true, p.tb = false, p.m = oc, p.n = ic, p.k = rows;
+    p.a = y, p.lda = oc, p.b = x, p.c = w, p.ldc = ic;
+  }
+  return pg__product(ctx, dtype, &p);
+}
+
+/* multiply, by a weight in the kernels' form. */
+static pg_status multiply_plain(pg_ctx *ctx, const geometry *g, product what, pg_tensor *x,
+                                pg_tensor *w, pg_tensor *bias, pg_tensor *y);
+
 static pg_status multiply(pg_ctx *ctx, const geometry *g, product what, pg_tensor *x, pg_tensor *w,
                           pg_tensor *bias, pg_tensor *y) {
+  geometry less = *g;
+  int64_t first[3];
+  const pg_dtype dtype = (pg_dtype)(what == INPUT ? y : x)->dtype;
+  const bool cropped = crop(&less, first), last = is_whole(&less.c) && dtype != PG_BF16;
+  if (!cropped && !last) return multiply_plain(ctx, g, what, x, w, bias, y);
+  pg_tensor *part = NULL, *own = NULL;
+  pg_status s = taps(ctx, w, &less, first, last, &part);
+  if (s == PG_OK && what != WEIGHT) s = pg__contiguous(ctx, part, &own);
+  else if (s == PG_OK) s = pg_tensor_new(ctx, (pg_dtype)w->dtype, part->nd, part->shape, &own);
+  if (s == PG_OK) s = multiply_plain(ctx, &less, what, x, own, bias, y);
+  if (s == PG_OK && what == WEIGHT) {
+    if (cropped) pg_tensor_fill(w, 0);
+    s = pg_tensor_copy(part, own);
+  }
+  pg_tensor_unref(own);
+  pg_tensor_unref(part);
+  return s;
+}
+
+static pg_status multiply_plain(pg_ctx *ctx, const geometry *g, product what, pg_tensor *x,
+                                pg_tensor *w, pg_tensor *bias, pg_tensor *y) {
   pgk_conv s;
   memcpy(&s, &g->c, sizeof s);
   pg_tensor *into = what == FORWARD ? y : what == INPUT ? x : w;
@@ -530,14 +634,20 @@ static pg_status multiply(pg_ctx *ctx, const geometry *g, product what, pg_tenso
       half_job j = {ctx, g, NULL, &s, what, x, w, bias, y};
       return half_multiply(&j, e);
     }
-    if (dtype == PG_F32 && e->winograd && !ctx->deterministic) {
-      bool done;
-      void *b = bias ? pg_data(bias) : NULL;
-      PG_TRY(winograd_run(ctx, &s, what, pg_data(x), pg_data(w), b, pg_data(y), &done));
-      if (done) return PG_OK;
+    if (is_whole(&s) || is_pointwise(&s, e)) {
+      const void *b = bias && what == FORWARD ? pg_data(bias) : NULL;
+      PG_TRY(matrix_run(ctx, &s, what, dtype, pg_data(x), pg_data(w), b, pg_data(y)));
+      if (b) return PG_OK;
+    } else {
+      if (dtype == PG_F32 && e->winograd && !ctx->deterministic) {
+        bool done;
+        void *b = bias ? pg_data(bias) : NULL;
+        PG_TRY(winograd_run(ctx, &s, what, pg_data(x), pg_data(w), b, pg_data(y), &done));
+        if (done) return PG_OK;
+      }
+      if (e && dnn_run(e->dnn, &s, what, x, w, bias, y) == PG_OK) return PG_OK;
+      PG_TRY(portable_run(ctx, &s, what, dtype == PG_F64, pg_data(x), pg_data(w), pg_data(y)));
     }
-    if (e && dnn_run(e->dnn, &s, what, x, w, bias, y) == PG_OK) return PG_OK;
-    PG_TRY(portable_run(ctx, &s, what, dtype == PG_F64, pg_data(x), pg_data(w), pg_data(y)));
   }
   if (!bias || what == INPUT) return PG_OK;
   if (what == WEIGHT) {

@@ -152,6 +152,37 @@ describe("conv2d", function()
     end
   end)
 
+  it("matches its definition where parts of the kernel meet only padding, with gradients", function()
+    local t, count = H.t64, 0
+    for at = 0, 3 ^ 2 * 4 * 4 * 3 * 3 - 1 do
+      local ih, iw = at % 3 + 1, at // 3 % 3 + 1
+      local k, pad = at // 9 % 4 + 1, at // 36 % 4
+      local stride, dilation = at // 144 % 3 + 1, at // 432 + 1
+      local groups = at % 5 == 0 and 2 or 1
+      local span = math.min(ih, iw) + 2 * pad - dilation * (k - 1) - 1
+      if k > 1 and span >= 0 and at % 3 == at // 100 % 3 then
+        count = count + 1
+        local x, w, b = t.randn(2, 2, ih, iw), t.randn(4, 2 // groups, k, k), t.randn(4)
+        x.requires_grad, w.requires_grad, b.requires_grad = true, true, true
+        local y = ops.conv2d(x, w, b, stride, pad, dilation, groups)
+        H.same(y, naive(x, w, b, stride, pad, dilation, groups))
+        local g = ops.randn_like(y)
+        core.backward(y, g)
+        -- y is linear in x and in w: a gradient times anything is g times what y makes of that
+        local dx, dw = ops.randn_like(x), ops.randn_like(w)
+        local ydx = naive(dx, w, nil, stride, pad, dilation, groups)
+        local ydw = naive(x, dw, nil, stride, pad, dilation, groups)
+        H.same((x.grad * dx):sum(), (g * ydx):sum())
+        H.same((w.grad * dw):sum(), (g * ydw):sum())
+        H.same(b.grad, g:sum {1, 3, 4})
+        local xf, wf = x:detach():to "float32", w:detach():to "float32"
+        H.same(ops.conv2d(xf, wf, nil, stride, pad, dilation, groups),
+          naive(xf, wf, nil, stride, pad, dilation, groups))
+      end
+    end
+    assert.is_true(count > 100)
+  end)
+
   it("gives images with channels next to one another in memory", function()
     for _, t in ipairs {H.t, H.t64} do
       local y = ops.conv2d(t.randn(2, 3, 6, 5), t.randn(4, 3, 3, 3))
