@@ -196,16 +196,17 @@ static inline __attribute__((always_inline)) void AT(dots)(const int rows, const
     }
   }
   EACH_ROW {
-    T part[LANES], total[4], rest[4] = {0};
+    T part[LANES > 4 ? LANES : 4], total[4], rest[4] = {0};
     for (int j = 0; j < cols; j++)
       for (int64_t q = p; q < k; q++) rest[j] += a[i * lda + q] * b[j * ldb + q];
     AT(vec) all = sum[i][0];
     if (cols == 4) { /* two rounds of mixing leave lanes of columns 0 2 1 3 0 2 1 3 .. */
       AT(vec) even = LOW(sum[i][0], sum[i][1]) + HIGH(sum[i][0], sum[i][1]);
       AT(vec) odd = LOW(sum[i][2], sum[i][3]) + HIGH(sum[i][2], sum[i][3]);
-      all = LOW(even, odd) + HIGH(even, odd);
+      if (LANES > 2) all = LOW(even, odd) + HIGH(even, odd);
+      else all = even, memcpy(part + 2, &odd, sizeof odd); /* one round is all */
     }
-    memcpy(part, &all, sizeof part);
+    memcpy(part, &all, sizeof all);
     for (int half = LANES / 2; half >= cols; half /= 2)
       for (int q = 0; q < half; q++) part[q] += part[q + half];
     for (int j = 0; j < cols; j++) total[j] = part[j] + rest[j];

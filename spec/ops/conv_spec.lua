@@ -152,7 +152,7 @@ describe("conv2d", function()
     end
   end)
 
-  it("matches its definition where parts of the kernel meet only padding, with gradients", function()
+  it("matches its definition where kernels reach beyond the image, with gradients", function()
     local t, count = H.t64, 0
     for at = 0, 3 ^ 2 * 4 * 4 * 3 * 3 - 1 do
       local ih, iw = at % 3 + 1, at // 3 % 3 + 1
