@@ -1,14 +1,16 @@
-/* One direction of one layer of an RNN, LSTM or GRU over a whole sequence. Relies on vmath.h,
- * pack.h for the products of each step, product.h for those over all steps. Spec:
- * spec/ops/rnn_spec.lua. */
+/* One direction of one layer of an RNN, LSTM or GRU over a whole sequence. In bfloat16 sums, gates
+ * and cells are float32. Relies on vmath.h, pack.h and half.h for the products of each step,
+ * product.h and half.h for those over all steps. Spec: spec/ops/rnn_spec.lua. */
 #include <math.h>
 #include <string.h>
 
 #include "autograd/node.h"
 #include "base/par.h"
+#include "kernels/bf16.h"
 #include "kernels/pack.h"
 #include "kernels/vmath.h"
 #include "ops/chain.h"
+#include "ops/half.h"
 #include "ops/product.h"
 
 /* Places of the tensor parameters; only the LSTM has C0. */
@@ -18,24 +20,32 @@ typedef enum kind { LSTM, GRU, TANH, RELU } kind;
 
 /* --- kernels: one row of one step --------------------------------------------------------------
  * a row of gates has 4 h elements for the LSTM (i f g o), 4 h for the GRU (r z n, and W_hn h + b_hn
- * by itself), h for the RNN. */
+ * by itself), h for the RNN. Tensors, the operands of products and da have elements of one type,
+ * sums (gates, cells, gradients of states) of another, which is float32 beside bfloat16. */
 typedef struct rnn_kern {
+  int64_t size, sum; /* bytes of an element and of a sum */
+  int64_t unit;      /* operands have rows of whole units, 0 after their end */
   int64_t (*panel)(void);
   void (*pack)(bool flip, int64_t k, int64_t n, const void *b, int64_t ldb, int64_t begin,
                int64_t end, void *to);
   void (*gemm)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, bool add,
                void *c, int64_t ldc);
-  /* a: sums without bias, then gates. h_old, c_old: the state before; h, c after. */
+  /* a: sums without bias, then gates. h_old, c_old: the state before; h, c after. room: for 2 n
+   * sums. */
   void (*forward)(kind k, int64_t n, void *a, const void *bias, const void *h_old,
-                  const void *c_old, void *h, void *c);
+                  const void *c_old, void *h, void *c, void *room);
   /* dh: gradient of h without dy, then the part of that of h_old that does not go through W_hh;
-   * dc: of c, then of c_old; da: of the sums. dy may be NULL. */
+   * dc: of c, then of c_old; da: of the sums. dy may be NULL. room: for 6 n sums. */
   void (*backward)(kind k, int64_t n, const void *a, const void *h_old, const void *c_old,
-                   const void *h, const void *c, const void *dy, void *dh, void *dc, void *da);
-  void (*add)(int64_t n, void *to, const void *from);
+                   const void *h, const void *c, const void *dy, void *dh, void *dc, void *da,
+                   void *room);
+  void (*add)(int64_t n, void *to, const void *from);    /* elements to sums */
+  void (*widen)(int64_t n, void *to, const void *from);  /* sums = elements */
+  void (*narrow)(int64_t n, void *to, const void *from); /* elements = sums */
 } rnn_kern;
 
 #define RNN(S, T)                                                                                  \
+  static int64_t panel_##S(void) { return PG_AT(pgk_panel_##S)(); }                                \
   static void pack_##S(bool flip, int64_t k, int64_t n, const void *b, int64_t ldb, int64_t begin, \
                        int64_t end, void *to) {                                                    \
     PG_AT(pgk_pack_##S)(flip, k, n, b, ldb, begin, end, to);                                       \
@@ -77,11 +87,15 @@ typedef struct rnn_kern {
       h[j] = v + z * (h_old[j] - v);                                                               \
     }                                                                                              \
   }                                                                                                \
+  static void copy_##S(int64_t n, void *to, const void *from) {                                    \
+    memcpy(to, from, sizeof(T) * (size_t)n);                                                       \
+  }                                                                                                \
   static void forward_##S(kind k, int64_t n, void *a, const void *bias, const void *h_old,         \
-                          const void *c_old, void *h, void *c) {                                   \
+                          const void *c_old, void *h, void *c, void *room) {                       \
     const T *restrict x = a;                                                                       \
     const T *restrict b = bias;                                                                    \
     T *restrict y = h;                                                                             \
+    (void)room;                                                                                    \
     if (k == LSTM) lstm_##S(n, a, bias, c_old, h, c);                                              \
     else if (k == GRU) gru_##S(n, a, bias, h_old, h);                                              \
     else if (k == TANH) {                                                                          \
@@ -120,10 +134,11 @@ typedef struct rnn_kern {
   }                                                                                                \
   static void backward_##S(kind k, int64_t n, const void *a, const void *h_old, const void *c_old, \
                            const void *h, const void *c, const void *dy, void *dh, void *dc,       \
-                           void *da) {                                                             \
+                           void *da, void *room) {                                                 \
     const T *restrict y = h;                                                                       \
     T *restrict d = dh;                                                                            \
     T *restrict to = da;                                                                           \
+    (void)room;                                                                                    \
     if (dy) add_##S(n, dh, dy);                                                                    \
     if (k == GRU) {                                                                                \
       gru_back_##S(n, a, h_old, dh, da);                                                           \
@@ -140,9 +155,58 @@ typedef struct rnn_kern {
 RNN(f32, float)
 RNN(f64, double)
 
-#define KERN(S) \
-  { PG_AT(pgk_panel_##S), pack_##S, gemm_##S, forward_##S, backward_##S, add_##S }
-static const rnn_kern kerns[PG_NDTYPES] = {[PG_F32] = KERN(f32), [PG_F64] = KERN(f64)};
+static void pack_bf16(bool flip, int64_t k, int64_t n, const void *b, int64_t ldb, int64_t begin,
+                      int64_t end, void *to) {
+  PG_AT(pgk_half_kern_of)()->pack(flip, false, k, n, b, ldb, begin, end, to);
+}
+static void gemm_bf16(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b,
+                      bool add, void *c, int64_t ldc) {
+  const int64_t words = (k + 1) / 2;
+  PG_AT(pgk_half_kern_of)()->gemm(false, m, n, words, a, lda / 2, b, words, add, c, ldc);
+}
+static int64_t panel_bf16(void) { return PGK_HALF_PANEL; }
+static void add_bf16(int64_t n, void *to, const void *from) {
+  float *restrict y = to;
+  const uint16_t *restrict x = from;
+  for (int64_t j = 0; j < n; j++) y[j] += pg_bf16_f32(x[j]);
+}
+static void widen_bf16(int64_t n, void *to, const void *from) {
+  float *restrict y = to;
+  const uint16_t *restrict x = from;
+  for (int64_t j = 0; j < n; j++) y[j] = pg_bf16_f32(x[j]);
+}
+static void narrow_bf16(int64_t n, void *to, const void *from) {
+  uint16_t *restrict y = to;
+  const float *restrict x = from;
+  for (int64_t j = 0; j < n; j++) y[j] = pg_f32_bf16(x[j]);
+}
+static void forward_bf16(kind k, int64_t n, void *a, const void *bias, const void *h_old,
+                         const void *c_old, void *h, void *c, void *room) {
+  float *after = room, *before = after + n;
+  if (k == GRU) widen_bf16(n, before, h_old);
+  forward_f32(k, n, a, bias, before, c_old, after, c, NULL);
+  narrow_bf16(n, h, after);
+}
+static void backward_bf16(kind k, int64_t n, const void *a, const void *h_old, const void *c_old,
+                          const void *h, const void *c, const void *dy, void *dh, void *dc,
+                          void *da, void *room) {
+  float *state = room, *g = state + n, *to = g + n;
+  const int64_t row = k == LSTM || k == GRU ? 4 * n : n;
+  if (k != LSTM) widen_bf16(n, state, k == GRU ? h_old : h);
+  if (dy) widen_bf16(n, g, dy);
+  backward_f32(k, n, a, state, c_old, state, c, dy ? g : NULL, dh, dc, to, NULL);
+  narrow_bf16(row, da, to);
+}
+
+#define KERN(S, T, U, unit, widen, narrow)                                                         \
+  {                                                                                                \
+    sizeof(T), sizeof(U), unit, panel_##S, pack_##S, gemm_##S, forward_##S, backward_##S, add_##S, \
+        widen, narrow                                                                              \
+  }
+static const rnn_kern kerns[PG_NDTYPES] = {
+    [PG_F32] = KERN(f32, float, float, 1, copy_f32, copy_f32),
+    [PG_F64] = KERN(f64, double, double, 1, copy_f64, copy_f64),
+    [PG_BF16] = KERN(bf16, uint16_t, float, 2, widen_bf16, narrow_bf16)};
 
 /* --- a run over the sequence -------------------------------------------------------------------
  */
@@ -151,7 +215,7 @@ static const rnn_kern kerns[PG_NDTYPES] = {[PG_F32] = KERN(f32), [PG_F64] = KERN
 typedef struct part {
   bool hidden; /* forward: the operand is h, else x. backward: the result is dh, else dx */
   bool add;
-  int64_t k, n, from, to; /* to: first column of the result */
+  int64_t k, n, from, to; /* from: in the operand; to: first column of the result */
   bool flip;
   const char *weight;
   char *packed;
@@ -162,7 +226,7 @@ typedef struct run {
   const rnn_kern *kern;
   kind kind;
   bool reverse, keep;
-  int64_t size;                            /* bytes of an element */
+  int64_t size, sum;                       /* bytes of an element, of a sum */
   int64_t steps, batch, in, h, gates, row; /* gates: rows of the weights; row: of a kept row */
   int64_t grain;                           /* samples of a chunk, which goes through all steps */
   int64_t pad;                             /* row length of the scratch operand */
@@ -173,11 +237,12 @@ typedef struct run {
   const char *dy, *dhn, *dcn;
   char *dx, *dh0, *dc0, *da;
   char *block, *scratch; /* one block: packed weights, bias, then scratch of every chunk */
-  size_t bytes, chunk_bytes;
+  size_t bytes, chunk_bytes, operand_bytes;
 } run;
 
 static int64_t step_at(const run *r, int64_t i) { return r->reverse ? r->steps - 1 - i : i; }
 
+static int64_t whole(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 static size_t line(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
 static void fill_run(pg_call *c, kind k, run *r) {
@@ -186,7 +251,8 @@ static void fill_run(pg_call *c, kind k, run *r) {
   r->ctx = c->ctx;
   r->kern = &kerns[x->dtype];
   r->kind = k;
-  r->size = (int64_t)pg_dtype_size((pg_dtype)x->dtype);
+  r->size = r->kern->size;
+  r->sum = r->kern->sum;
   r->steps = x->shape[0];
   r->batch = x->shape[1];
   r->in = x->shape[2];
@@ -215,14 +281,15 @@ static void forward_parts(run *r, const char *w_ih, const char *w_hh) {
 static void backward_parts(run *r, const char *w_ih, const char *w_hh) {
   int64_t rows = r->kind == GRU ? 2 * r->h : r->gates;
   r->parts = 0;
-  if (r->dx) r->part[r->parts++] = (part){.k = r->gates, .n = r->in, .weight = w_ih};
+  if (r->dx && r->size == r->sum) /* else one product of all steps */
+    r->part[r->parts++] = (part){.k = r->gates, .n = r->in, .weight = w_ih};
   r->part[r->parts++] = (part){.hidden = true, .add = true, .k = rows, .n = r->h, .weight = w_hh};
   if (r->kind != GRU) return;
   r->part[r->parts++] = (part){.hidden = true,
                                .add = true,
                                .k = r->h,
                                .n = r->h,
-                               .from = 3 * r->h,
+                               .from = whole(3 * r->h, r->kern->unit),
                                .weight = w_hh + rows * r->h * r->size};
 }
 
@@ -237,20 +304,21 @@ static void pack_panels(void *arg, int64_t begin, int64_t end) {
   g->r->kern->pack(p->flip, p->k, p->n, p->weight, p->flip ? p->k : p->n, begin, end, p->packed);
 }
 
-/* Takes the block and packs the weights. width: longest operand of a part; extra: further elements
- * of a chunk's scratch per sample. */
+/* Takes the block and packs the weights. width: longest operand of a part; extra: sums of a chunk's
+ * scratch per sample; the chunk has a row of zeros and room for a row's kernel besides. */
 static pg_status open_run(run *r, int64_t width, int64_t extra) {
-  int64_t panel = r->kern->panel();
+  int64_t panel = r->kern->panel(), unit = r->kern->unit;
   size_t size = (size_t)r->size, at[3];
-  r->bytes = line(size * (size_t)r->row);
+  r->bytes = line((size_t)(r->sum * r->row));
   for (int i = 0; i < r->parts; i++) {
     const part *p = &r->part[i];
     at[i] = r->bytes;
-    r->bytes += line(size * (size_t)((p->n + panel - 1) / panel * panel * p->k));
+    r->bytes += line(size * (size_t)(whole(p->n, panel) * whole(p->k, unit)));
   }
   size_t scratch_at = r->bytes;
-  r->pad = width + 64 / r->size;
-  r->chunk_bytes = line(size * (size_t)(r->grain * (r->pad + extra)));
+  r->pad = whole(width, unit) + 64 / r->size;
+  r->operand_bytes = line(size * (size_t)(r->grain * r->pad));
+  r->chunk_bytes = r->operand_bytes + line((size_t)(r->sum * (r->grain * extra + 8 * r->h)));
   r->bytes += r->chunk_bytes * (size_t)((r->batch + r->grain - 1) / r->grain);
   PG_TRY(pg_alloc(r->ctx, r->bytes, (void **)&r->block));
   r->scratch = r->block + scratch_at;
@@ -259,89 +327,109 @@ static pg_status open_run(run *r, int64_t width, int64_t extra) {
     part *p = &r->part[i];
     p->packed = r->block + at[i];
     packing g = {r, p};
-    pg_par_for(r->ctx, (p->n + panel - 1) / panel, pg_grain(4 * p->k * panel), pack_panels, &g);
+    pg_par_for(r->ctx, whole(p->n, panel) / panel, pg_grain(4 * p->k * panel), pack_panels, &g);
   }
   return PG_OK;
 }
 
 static void close_run(run *r) { pg_free(r->ctx, r->block, r->bytes); }
 
+/* to = n elements, and 0 up to a whole unit. */
+static void put_operand(const run *r, char *to, const char *from, int64_t n) {
+  memcpy(to, from, (size_t)(n * r->size));
+  memset(to + n * r->size, 0, (size_t)((whole(n, r->kern->unit) - n) * r->size));
+}
+
+/* Cells before the first step as sums: the caller's, or widened into `room`; NULL: zeros. */
+static const char *first_cells(const run *r, int64_t begin, int64_t m, char *room) {
+  if (!r->c0) return NULL;
+  const char *given = r->c0 + begin * r->h * r->size;
+  if (r->size == r->sum) return given;
+  r->kern->widen(m * r->h, room, given);
+  return room;
+}
+
 /* Samples [begin, end) of the batch through all steps. */
 static void forward_chunk(void *arg, int64_t begin, int64_t end) {
   const run *r = arg;
-  int64_t m = end - begin, size = r->size, h = r->h;
+  int64_t m = end - begin, size = r->size, sum = r->sum, h = r->h;
   char *operand = r->scratch + r->chunk_bytes * (size_t)(begin / r->grain);
-  char *own = operand + r->grain * r->pad * size; /* gates where nothing is kept, then a zero row */
-  char *zero = own + (r->keep ? 0 : m * r->row * size);
-  memset(zero, 0, (size_t)(h * size));
+  char *zero = operand + r->operand_bytes, *room = zero + h * sum, *cells_room = room + 7 * h * sum;
+  char *own = cells_room + m * h * sum; /* gates where nothing is kept */
+  const char *c_first = first_cells(r, begin, m, cells_room);
+  memset(zero, 0, (size_t)(h * sum));
   for (int64_t i = 0; i < r->steps; i++) {
     int64_t t = step_at(r, i), before = r->reverse ? t + 1 : t - 1;
     const char *h_old = i       ? r->y + (before * r->batch + begin) * h * size
                         : r->h0 ? r->h0 + begin * h * size
                                 : zero;
-    const char *c_old = zero;
-    if (r->cells && i) c_old = r->cells + ((r->keep ? before : 0) * r->batch + begin) * h * size;
-    else if (r->c0) c_old = r->c0 + begin * h * size;
-    int64_t h_step = i || r->h0 ? h * size : 0, c_step = c_old == zero ? 0 : h * size;
-    char *a = r->keep ? r->saved + (t * r->batch + begin) * r->row * size : own;
+    const char *c_old = c_first ? c_first : zero;
+    if (r->cells && i) c_old = r->cells + ((r->keep ? before : 0) * r->batch + begin) * h * sum;
+    int64_t h_step = i || r->h0 ? h * size : 0, c_step = c_old == zero ? 0 : h * sum;
+    char *a = r->keep ? r->saved + (t * r->batch + begin) * r->row * sum : own;
     const part *last = NULL;
     for (const part *p = r->part; p < r->part + r->parts; p++) {
       if (!last || last->hidden != p->hidden)
         for (int64_t q = 0; q < m; q++)
-          memcpy(operand + q * r->pad * size,
-                 p->hidden ? h_old + q * h_step
-                           : r->x + ((t * r->batch + begin + q) * r->in) * size,
-                 (size_t)(p->k * size));
+          put_operand(r, operand + q * r->pad * size,
+                      p->hidden ? h_old + q * h_step
+                                : r->x + ((t * r->batch + begin + q) * r->in) * size,
+                      p->k);
       last = p;
-      r->kern->gemm(m, p->n, p->k, operand, r->pad, p->packed, p->add, a + p->to * size, r->row);
+      r->kern->gemm(m, p->n, p->k, operand, r->pad, p->packed, p->add, a + p->to * sum, r->row);
     }
     char *y = r->y + (t * r->batch + begin) * h * size;
-    char *cells = r->cells ? r->cells + ((r->keep ? t : 0) * r->batch + begin) * h * size : NULL;
+    char *cells = r->cells ? r->cells + ((r->keep ? t : 0) * r->batch + begin) * h * sum : NULL;
     for (int64_t q = 0; q < m; q++)
-      r->kern->forward(r->kind, h, a + q * r->row * size, r->bias, h_old + q * h_step,
-                       c_old + q * c_step, y + q * h * size, cells ? cells + q * h * size : NULL);
+      r->kern->forward(r->kind, h, a + q * r->row * sum, r->bias, h_old + q * h_step,
+                       c_old + q * c_step, y + q * h * size, cells ? cells + q * h * sum : NULL,
+                       room);
   }
   int64_t t = step_at(r, r->steps - 1);
   memcpy(r->hn + begin * h * size, r->y + (t * r->batch + begin) * h * size,
          (size_t)(m * h * size));
   if (r->cn)
-    memcpy(r->cn + begin * h * size, r->cells + ((r->keep ? t : 0) * r->batch + begin) * h * size,
-           (size_t)(m * h * size));
+    r->kern->narrow(m * h, r->cn + begin * h * size,
+                    r->cells + ((r->keep ? t : 0) * r->batch + begin) * h * sum);
 }
 
 static void backward_chunk(void *arg, int64_t begin, int64_t end) {
   const run *r = arg;
-  int64_t m = end - begin, size = r->size, h = r->h;
-  size_t state = (size_t)(m * h * size);
+  int64_t m = end - begin, size = r->size, sum = r->sum, h = r->h;
+  const int64_t apart = r->kind == GRU ? 3 * h : r->row; /* what follows has a place of its own */
+  const int64_t rest = whole(apart, r->kern->unit);
+  size_t state = (size_t)(m * h * sum);
   char *operand = r->scratch + r->chunk_bytes * (size_t)(begin / r->grain);
-  char *dh = operand + r->grain * r->pad * size, *dc = dh + state, *zero = dc + state;
-  memset(dh, 0, 2 * state + (size_t)(h * size));
-  if (r->dhn) memcpy(dh, r->dhn + begin * h * size, state);
-  if (r->dcn) memcpy(dc, r->dcn + begin * h * size, state);
+  char *zero = operand + r->operand_bytes, *room = zero + h * sum, *cells_room = room + 7 * h * sum;
+  char *dh = cells_room + state, *dc = dh + state;
+  const char *c_first = first_cells(r, begin, m, cells_room);
+  memset(zero, 0, (size_t)(h * sum));
+  memset(dh, 0, 2 * state);
+  if (r->dhn) r->kern->widen(m * h, dh, r->dhn + begin * h * size);
+  if (r->dcn) r->kern->widen(m * h, dc, r->dcn + begin * h * size);
   for (int64_t i = r->steps - 1; i >= 0; i--) {
     int64_t t = step_at(r, i), before = r->reverse ? t + 1 : t - 1;
-    int64_t at = (t * r->batch + begin) * size, old = (before * r->batch + begin) * size;
-    const char *h_old = i ? r->y + old * h : r->h0 ? r->h0 + begin * h * size : zero;
-    const char *c_old = !r->cells ? zero
-                        : i       ? r->cells + old * h
-                        : r->c0   ? r->c0 + begin * h * size
-                                  : zero;
-    int64_t h_step = i || r->h0 ? h * size : 0, c_step = r->cells && (i || r->c0) ? h * size : 0;
+    int64_t at = t * r->batch + begin, old = before * r->batch + begin;
+    const char *h_old = i ? r->y + old * h * size : r->h0 ? r->h0 + begin * h * size : zero;
+    const char *c_old = c_first ? c_first : zero;
+    if (r->cells && i) c_old = r->cells + old * h * sum;
+    int64_t h_step = i || r->h0 ? h * size : 0, c_step = c_old == zero ? 0 : h * sum;
     for (int64_t q = 0; q < m; q++) {
-      char *da = r->da + at * r->row + q * r->row * size;
-      r->kern->backward(r->kind, h, r->saved ? r->saved + at * r->row + q * r->row * size : NULL,
-                        h_old + q * h_step, c_old + q * c_step, r->y + at * h + q * h * size,
-                        r->cells ? r->cells + at * h + q * h * size : NULL,
-                        r->dy ? r->dy + at * h + q * h * size : NULL, dh + q * h * size,
-                        dc + q * h * size, da);
-      memcpy(operand + q * r->pad * size, da, (size_t)(r->row * size));
+      char *da = r->da + (at + q) * r->row * size, *to = operand + q * r->pad * size;
+      r->kern->backward(r->kind, h, r->saved ? r->saved + (at + q) * r->row * sum : NULL,
+                        h_old + q * h_step, c_old + q * c_step, r->y + (at + q) * h * size,
+                        r->cells ? r->cells + (at + q) * h * sum : NULL,
+                        r->dy ? r->dy + (at + q) * h * size : NULL, dh + q * h * sum,
+                        dc + q * h * sum, da, room);
+      put_operand(r, to, da, apart);
+      if (apart < r->row) put_operand(r, to + rest * size, da + apart * size, r->row - apart);
     }
     for (const part *p = r->part; p < r->part + r->parts; p++)
       r->kern->gemm(m, p->n, p->k, operand + p->from * size, r->pad, p->packed, p->add,
-                    p->hidden ? dh : r->dx + at * r->in, p->n);
+                    p->hidden ? dh : r->dx + at * r->in * size, p->n);
   }
-  if (r->dh0) memcpy(r->dh0 + begin * h * size, dh, state);
-  if (r->dc0) memcpy(r->dc0 + begin * h * size, dc, state);
+  if (r->dh0) r->kern->narrow(m * h, r->dh0 + begin * h * size, dh);
+  if (r->dc0) r->kern->narrow(m * h, r->dc0 + begin * h * size, dc);
 }
 
 /* --- infer -------------------------------------------------------------------------------------
@@ -358,7 +446,8 @@ static pg_status want_shape(pg_call *c, int i, const char *what, int nd, const i
 
 static pg_status infer(pg_call *c, kind k) {
   const pg_tensor *x = c->in[X], *w = c->in[W_HH];
-  PG_TRY(pg_want(c, X, PG_M_REAL));
+  const bool half = PG_AT(pgk_half_kern_of)() && pg_isa_has_bf16();
+  PG_TRY(pg_want(c, X, half ? PG_M_FLOAT : PG_M_REAL));
   if (x->nd != 3)
     return pg_fail(c->ctx, PG_ESHAPE, "argument 'input': expected steps x batch x features, got %s",
                    pg_shape_str(x).s);
@@ -396,13 +485,13 @@ static void *data_of(const pg_tensor *t) { return t ? pg_data(t) : NULL; }
 /* The biases of a row of gates, summed where their gates' sums are. */
 static void fill_bias(run *r, const pg_tensor *b_ih, const pg_tensor *b_hh) {
   char *bias = r->block;
-  int64_t apart = r->kind == GRU ? 2 * r->h : r->gates, size = r->size;
-  memset(bias, 0, (size_t)(r->row * size));
-  if (b_ih) memcpy(bias, pg_data(b_ih), (size_t)(r->gates * size));
+  int64_t apart = r->kind == GRU ? 2 * r->h : r->gates, sum = r->sum;
+  memset(bias, 0, (size_t)(r->row * sum));
+  if (b_ih) r->kern->add(r->gates, bias, pg_data(b_ih));
   if (!b_hh) return;
   const char *from = pg_data(b_hh);
   r->kern->add(apart, bias, from);
-  if (r->kind == GRU) memcpy(bias + 3 * r->h * size, from + apart * size, (size_t)(r->h * size));
+  if (r->kind == GRU) r->kern->add(r->h, bias + 3 * r->h * sum, from + apart * r->size);
 }
 
 static pg_status forward(pg_call *c, kind k) {
@@ -417,7 +506,7 @@ static pg_status forward(pg_call *c, kind k) {
   fill_run(c, k, &r);
   r.keep = c->recording && (k == LSTM || k == GRU);
   r.reverse = c->arg[0].i;
-  pg_dtype d = (pg_dtype)c->in[X]->dtype;
+  pg_dtype d = r.size == r.sum ? (pg_dtype)c->in[X]->dtype : PG_F32; /* of sums */
   pg_status s = dense_inputs(c, in);
   if (s == PG_OK && r.keep)
     s = pg_tensor_new(c->ctx, d, 3, (int64_t[]){r.steps, r.batch, r.row}, &saved);
@@ -451,21 +540,46 @@ done:
   return s;
 }
 
+/* c = op(a) b, + c for add, of elements: into sums, or for narrow into elements. */
+static pg_status multiply(const run *r, bool ta, bool add, bool narrow, int64_t m, int64_t n,
+                          int64_t k, const char *a, int64_t lda, const char *b, char *c) {
+  const int64_t ld = pg_max64(n, 1);
+  if (r->size != r->sum) {
+    const pgk_half_kern *kern = PG_AT(pgk_half_kern_of)();
+    pgk_half p = {.ta = ta,
+                  .add = add,
+                  .c_wide = !narrow,
+                  .m = m,
+                  .n = n,
+                  .k = k,
+                  .a = a,
+                  .lda = lda,
+                  .b = b,
+                  .ldb = ld,
+                  .c = c,
+                  .ldc = ld};
+    if (k == 0 && !add) memset(c, 0, (size_t)(m * n * (narrow ? r->size : r->sum)));
+    return pg__half_shared(r->ctx, kern, &p);
+  }
+  pgk_product p = {.ta = ta,
+                   .add = add,
+                   .m = m,
+                   .n = n,
+                   .k = k,
+                   .a = a,
+                   .lda = lda,
+                   .b = b,
+                   .ldb = ld,
+                   .c = c,
+                   .ldc = ld};
+  return pg__product(r->ctx, r->size == 4 ? PG_F32 : PG_F64, &p);
+}
+
 /* dst [rows x n] (+)= da[.., from..from + rows]^T b over count rows of da and b. */
 static pg_status weight_part(const run *r, char *dst, int64_t from, int64_t rows, int64_t first,
                              int64_t count, const char *b, int64_t n, bool add) {
-  pgk_product p = {.ta = true,
-                   .add = add,
-                   .m = rows,
-                   .n = n,
-                   .k = count,
-                   .a = r->da + (first * r->row + from) * r->size,
-                   .lda = r->row,
-                   .b = b,
-                   .ldb = pg_max64(n, 1),
-                   .c = dst,
-                   .ldc = pg_max64(n, 1)};
-  return pg__product(r->ctx, r->size == 4 ? PG_F32 : PG_F64, &p);
+  return multiply(r, true, add, false, rows, n, count, r->da + (first * r->row + from) * r->size,
+                  r->row, b, dst);
 }
 
 /* dW_hh: steps but the first meet the states before them in y, the first meets h0. */
@@ -477,9 +591,11 @@ static pg_status hidden_gradient(const run *r, char *dst, int64_t from, int64_t 
   return weight_part(r, dst, from, rows, r->reverse ? later : 0, r->batch, r->h0, r->h, true);
 }
 
+/* Gradients of weights and biases are sums, others elements. */
 static pg_status new_grad(pg_call *c, int i) {
   const pg_meta *m = &c->meta[i];
-  return pg_tensor_new(c->ctx, (pg_dtype)m->dtype, m->nd, m->shape, &c->gin[i]);
+  const bool wide = m->dtype == PG_BF16 && i >= W_IH && i <= B_HH;
+  return pg_tensor_new(c->ctx, wide ? PG_F32 : (pg_dtype)m->dtype, m->nd, m->shape, &c->gin[i]);
 }
 
 typedef struct bias_job {
@@ -491,8 +607,8 @@ typedef struct bias_job {
 static void bias_columns(void *arg, int64_t begin, int64_t end) {
   const bias_job *j = arg;
   const run *r = j->r;
-  char *dst = j->dst + begin * r->size;
-  memset(dst, 0, (size_t)((end - begin) * r->size));
+  char *dst = j->dst + begin * r->sum;
+  memset(dst, 0, (size_t)((end - begin) * r->sum));
   for (int64_t q = 0; q < r->steps * r->batch; q++)
     r->kern->add(end - begin, dst, r->da + (q * r->row + j->from + begin) * r->size);
 }
@@ -504,7 +620,7 @@ static void bias_part(const run *r, char *dst, int64_t from, int64_t n) {
 }
 
 static pg_status weight_gradients(pg_call *c, const run *r) {
-  int64_t apart = r->kind == GRU ? 2 * r->h : r->gates, size = r->size;
+  int64_t apart = r->kind == GRU ? 2 * r->h : r->gates, size = r->sum;
   if (c->need[W_IH])
     PG_TRY(weight_part(r, pg_data(c->gin[W_IH]), 0, r->gates, 0, r->steps * r->batch, r->x, r->in,
                        false));
@@ -643,7 +759,7 @@ static pg_status backward(pg_call *c, kind k) {
   if (s != PG_OK) goto done;
   r.dx = data_of(c->gin[X]);
   backward_parts(&r, pg_data(in[W_IH]), pg_data(in[W_HH]));
-  s = open_run(&r, r.row, 2 * r.h + r.h);
+  s = open_run(&r, whole(r.row, 2) + 2, 3 * r.h);
   if (s != PG_OK) goto done;
   r.x = pg_data(in[X]);
   r.h0 = data_of(in[H0]);
@@ -662,6 +778,9 @@ static pg_status backward(pg_call *c, kind k) {
   pg_par_for(c->ctx, r.batch, r.grain, backward_chunk, &r);
   close_run(&r);
   s = weight_gradients(c, &r);
+  if (s == PG_OK && r.dx && r.size != r.sum)
+    s = multiply(&r, false, false, true, r.steps * r.batch, r.in, r.gates, r.da, r.row,
+                 pg_data(in[W_IH]), r.dx);
 done:
   pg_tensor_unref(da);
   drop_all(PG_MAX_OUT, g);
@@ -702,7 +821,7 @@ const pg_op PG_AT(pg_ops_rnn)[] = {
      "every step of x [t x n x features], from the last one backwards for reverse: all h, the last "
      "h and c; rows of the weights in the order i f g o.",
      {WEIGHTS, PG_TOPT("c0"), PG_DEF("reverse", PG_FLAG, 0)},
-     PG_NN,
+     PG_NN | PG_LOWER,
      SAVES | PG_SAVE_IN(C0),
      3,
      infer_lstm,
@@ -713,7 +832,7 @@ const pg_op PG_AT(pg_ops_rnn)[] = {
      "for every step of x [t x n x features], from the last one backwards for reverse: all h and "
      "the last; rows of the weights in the order r z n.",
      {WEIGHTS, PG_DEF("reverse", PG_FLAG, 0)},
-     PG_NN,
+     PG_NN | PG_LOWER,
      SAVES,
      2,
      infer_gru,
@@ -723,7 +842,7 @@ const pg_op PG_AT(pg_ops_rnn)[] = {
      "h' = tanh(W x + b + W' h + b') or the relu of it for every step of x [t x n x features], "
      "from the last one backwards for reverse: all h and the last.",
      {WEIGHTS, PG_DEF("reverse", PG_FLAG, 0), PG_WORD("nonlinearity", 0, "tanh|relu")},
-     PG_NN,
+     PG_NN | PG_LOWER,
      SAVES,
      2,
      infer_rnn,

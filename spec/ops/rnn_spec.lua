@@ -1,6 +1,6 @@
 --- lstm_layer, gru_layer, rnn_layer: gradients, layouts, states, messages.
 -- Relies on spec/helper.lua; PyTorch's values are in spec/nn/rnn_spec.lua. Sources: core/ops/rnn.c,
--- core/kernels/pack.c.
+-- core/kernels/pack.c, core/kernels/half.c.
 
 local H = require "spec.helper"
 local core = require "perigee.core"
@@ -109,5 +109,114 @@ for name, gates in pairs(GATES) do
     collectgarbage()
     assert.equal(before, core.memory().live, message)
     assert.is_true(n > 100)
+  end)
+
+  -- Outputs and gradients of all leaves for arguments in this dtype; `run` calls the op.
+  local function trace(args, dtype, run)
+    local leaves, given = {}, {n = args.n}
+    for i = 1, args.n do
+      given[i] = args[i]
+      if core.is_tensor(args[i]) then
+        given[i] = args[i]:to(dtype)
+        given[i].requires_grad = true
+        leaves[#leaves + 1] = given[i]
+      end
+    end
+    local results = table.pack(run(table.unpack(given, 1, given.n)))
+    local total
+    for j, y in ipairs(results) do
+      local place = ops.arange(1, y:numel()):to(dtype):view(y.shape)
+      local term = (y:to(dtype) * ops.cos(place * j)):sum()
+      total = total and total + term or term
+    end
+    total:backward()
+    local grads = {}
+    for i, t in ipairs(leaves) do grads[i] = t.grad end
+    return results, grads
+  end
+
+  local function lowered(...)
+    return core.autocast("bfloat16", ops[name], ...)
+  end
+
+  it(name .. " under autocast is near that of float64, gradients of weights in float32", function()
+    local shapes = {{3, 2, 3, 2}, {4, 5, 7, 9}, {1, 1, 1, 1}, {6, 33, 20, 31}, {5, 64, 16, 32},
+      {3, 17, 40, 65}}
+    for _, s in ipairs(shapes) do
+      for _, reverse in ipairs {false, true} do
+        for _, full in ipairs {true, false} do
+          local t = H.generator("float32", 7)
+          local args = arguments(t, s[1], s[2], s[3], s[4], full)
+          for i = 1, #args do -- values that bfloat16 holds
+            args[i] = (args[i] * (i == 1 and 1 or 0.3)):to "bfloat16":to "float32"
+          end
+          local at = name == "lstm_layer" and 8 or 7
+          args[at], args.n = reverse, at
+          local want, exact = trace(args, "float64", ops[name])
+          local got, grads = trace(args, "float32", lowered)
+          local text = table.concat(s, " ")
+          for j, y in ipairs(got) do
+            assert.equal("bfloat16", y.dtype)
+            local gap = (y:detach():double() - want[j]:detach()):abs():max():item()
+            assert.is_true(gap < 0.02, ("%s: output %d off by %g"):format(text, j, gap))
+          end
+          for i, g in ipairs(grads) do
+            assert.equal("float32", g.dtype)
+            local size = exact[i]:abs():max():item()
+            local gap = (g:double() - exact[i]):abs():max():item()
+            assert.is_true(gap <= 0.03 * size + 1e-9,
+              ("%s: gradient %d off by %g at %g"):format(text, i, gap, size))
+          end
+        end
+      end
+    end
+  end)
+
+  it(name .. " under autocast has the same bits with 1 and 2 threads, and no graph", function()
+    local args = arguments(H.generator("float32", 3), 5, 70, 19, 45, true)
+    local threads = core.num_threads()
+    local seen
+    for n = 1, 2 do
+      core.num_threads(n)
+      local results, grads = trace(args, "float32", lowered)
+      core.num_threads(threads)
+      local bits = {}
+      for _, y in ipairs(results) do bits[#bits + 1] = y:detach():bytes() end
+      for _, g in ipairs(grads) do bits[#bits + 1] = g:bytes() end
+      if seen then assert.same(seen, bits) end
+      seen = bits
+    end
+    local results = table.pack(lowered(table.unpack(args, 1, args.n)))
+    for j, y in ipairs(results) do assert.equal(seen[j], y:bytes()) end
+  end)
+
+  it(name .. " under autocast has second gradients and survives failing allocations", function()
+    local function second()
+      local args = arguments(H.generator("float32", 5), 3, 4, 3, 5, true)
+      for i = 1, #args do args[i].requires_grad = true end
+      local y = lowered(table.unpack(args, 1, args.n))
+      local g = core.grad({y:float():square():sum()}, {args[1]}, {create_graph = true})[1]
+      g:square():sum():backward()
+      return args[3].grad
+    end
+    assert.equal("float32", second().dtype)
+    local function first()
+      local args = arguments(H.generator("float32", 5), 3, 4, 3, 5, true)
+      args.n = #args
+      trace(args, "float32", lowered)
+    end
+    first()
+    collectgarbage() collectgarbage()
+    local before, n, ok, message = core.memory().live, 0
+    repeat
+      n = n + 1
+      core.fail_after(n)
+      ok, message = pcall(first)
+      core.fail_after(-1)
+      if not ok then assert.matches("out of memory", tostring(message)) end
+    until ok
+    message = nil
+    collectgarbage() collectgarbage()
+    assert.equal(before, core.memory().live, message)
   end)
 end
