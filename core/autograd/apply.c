@@ -74,6 +74,8 @@ static unsigned in_flags(const pg_op *op, int i) {
   return 0;
 }
 
+static pg_status apply(pg_call *c);
+
 /* *out = a new tensor with t's values in another dtype, and its memory order; no graph. */
 static pg_status cast_copy(pg_ctx *ctx, const pg_tensor *t, pg_dtype dtype, pg_tensor **out) {
   PG_TRY(pg_tensor_new_like(ctx, t, dtype, out));
@@ -295,6 +297,7 @@ pg_status pg__record(pg_call *c, pg_tensor *before) {
   n->refs = 1;
   n->ctx = ctx;
   n->op = op;
+  n->then = c->then;
   n->nin = c->nin;
   n->nout = c->nout;
   n->narg = narg;
@@ -309,7 +312,7 @@ pg_status pg__record(pg_call *c, pg_tensor *before) {
   n->where = ctx->where;
   for (int j = 0; j < c->nout; j++) { /* the only thing that can fail comes first */
     meta_of(&n->out_meta[j], c->out[j]);
-    if (!(op->saves & PG_SAVE_OUT(j))) continue;
+    if (!(op->saves & PG_SAVE_OUT(j)) && !c->then) continue;
     pg_status s = pg_tensor_detach(ctx, c->out[j], &n->out[j]);
     if (s != PG_OK) {
       for (int k = 0; k < j; k++) pg_tensor_unref(n->out[k]);
@@ -404,6 +407,26 @@ static pg_status forward_in_place(pg_call *c) {
   return c->op->forward[PG_HOST](c);
 }
 
+/* Does out[0] get memory of its own, with numbers that `then` can be asked of? */
+static bool joinable(const pg_call *c) {
+  return !c->os[0].view && pg_is_float((pg_dtype)c->os[0].dtype) && c->op->forward[PG_HOST];
+}
+
+/* Runs c->then on out[0], outside the graph. */
+static pg_status run_then(pg_call *c) {
+  pg_ctx *ctx = c->ctx;
+  const bool mode = ctx->grad_mode;
+  pg_call then;
+  pg_call_init(&then, ctx, c->then);
+  then.in[0] = c->out[0];
+  then.inplace = true;
+  ctx->grad_mode = false;
+  pg_status s = apply(&then);
+  ctx->grad_mode = mode;
+  if (s == PG_OK) pg_tensor_unref(then.out[0]);
+  return s;
+}
+
 /* In anomaly mode: PG_EVALUE where the op made a NaN from inputs without any. */
 static pg_status check_anomaly(pg_call *c) {
   bool made = false;
@@ -435,6 +458,7 @@ static pg_status run(pg_call *c, pg_tensor **owned) {
   if (autocast && !c->inplace && (op->flags & PG_FULL))
     PG_TRY(convert_all(c, PG_BF16, PG_F32, owned));
   PG_TRY(infer(c, owned));
+  if (c->then && !joinable(c)) c->then = NULL;
   pg_tensor *self = c->nin ? given(c, 0) : NULL;
   PG_TRY(convert_inputs(c, owned));
   c->ctx->autocast = autocast && (op->flags & PG_COMPOSED) && !(op->flags & PG_FULL);
@@ -464,6 +488,7 @@ static pg_status run(pg_call *c, pg_tensor **owned) {
     if (op->forward[PG_HOST]) PG_TRY(op->forward[PG_HOST](c));
     for (int j = 0; j < c->nout && c->widen == PG_WIDEN_DONE; j++)
       PG_TRY(round_one(c->ctx, &c->out[j]));
+    if (c->then && !c->joined) PG_TRY(run_then(c));
     if (c->ctx->anomaly) PG_TRY(check_anomaly(c));
   }
   return flow ? pg__record(c, NULL) : PG_OK;
@@ -517,6 +542,19 @@ static pg_status apply_profiled(pg_call *c) {
 
 pg_status pg_apply(pg_call *c) {
   return __builtin_expect(c->ctx->profile != NULL, 0) ? apply_profiled(c) : apply(c);
+}
+
+bool pg_can_follow(const pg_op *then) {
+  return then->saves == PG_SAVE_OUT(0) && then->flags & PG_INPLACE &&
+         !(then->flags & (PG_LOWER | PG_FULL)) && then->param[0].kind == PG_TENSOR &&
+         then->param[1].kind == PG_END;
+}
+
+void pg_call_join(pg_call *c, const pg_op *then) {
+  const pg_op *op = c->op;
+  if (op->nout == 1 && op->backward && !(op->flags & PG_COMPOSED) && !c->inplace &&
+      !(op->saves & PG_SAVE_OUT(0)) && !c->ctx->anomaly)
+    c->then = then;
 }
 
 /* Number of `word` among choices "a|b|c", or -1. */

@@ -379,6 +379,49 @@ static bool has_casts(const pg_node *n) {
   return any;
 }
 
+pg_status pg_unjoin(pg_call *c, pg_tensor **out) {
+  pg_call then;
+  pg_meta meta = {.dtype = c->out[0]->dtype, .nd = c->out[0]->nd};
+  memcpy(meta.shape, c->out[0]->shape, sizeof *meta.shape * meta.nd);
+  bool need = true;
+  pg_tensor *in = NULL, *gin = NULL;
+  *out = NULL;
+  memset(&then, 0, offsetof(pg_call, os));
+  then.ctx = c->ctx;
+  then.op = c->then;
+  then.nin = then.nout = 1;
+  then.recording = c->recording;
+  then.in = &in;
+  then.meta = &meta;
+  then.need = &need;
+  then.gin = &gin;
+  then.gout[0] = c->gout[0];
+  then.out[0] = c->out[0];
+  PG_TRY(c->then->backward(&then));
+  if (gin->dtype == meta.dtype) {
+    *out = gin;
+    return PG_OK;
+  }
+  pg_status s = pg_do(c->ctx, out, "to", "ti", gin, (int64_t)meta.dtype);
+  pg_tensor_unref(gin);
+  return s;
+}
+
+/* Runs backward on c, whose tensors are n's. The gradient of what `then` gave makes room for that
+ * of the op's own result. */
+static pg_status backward(engine *e, pg_node *n, pg_call *c) {
+  c->then = n->then;
+  if (n->then && !(n->op->flags & PG_JOINS && n->then->flags & PG_RELU)) {
+    pg_tensor *own;
+    PG_TRY(pg_unjoin(c, &own));
+    drop_tensor(&n->grad[0]);
+    c->gout[0] = n->grad[0] = own;
+    c->then = NULL;
+  }
+  const bool adapt = n->widened || (e->create && has_casts(n));
+  return adapt ? backward_adapted(e, n, c) : n->op->backward(c);
+}
+
 /* In anomaly mode: PG_EVALUE where backward made a NaN from gradients without any. */
 static pg_status check_anomaly(const pg_node *n, pg_tensor *const *gin) {
   bool made = false;
@@ -439,10 +482,7 @@ static pg_status run_node(engine *e, pg_node *n) {
     c.out[j] = n->out[j];
     if (e->create && s == PG_OK) s = rejoin(n, j, &c.out[j]);
   }
-  if (s == PG_OK) {
-    const bool adapt = n->widened || (e->create && has_casts(n));
-    s = adapt ? backward_adapted(e, n, &c) : n->op->backward(&c);
-  }
+  if (s == PG_OK) s = backward(e, n, &c);
   for (int j = 0; j < n->nout; j++)
     if (c.out[j] != n->out[j]) pg_tensor_unref(c.out[j]);
   ctx->doing = n->op->name;

@@ -32,6 +32,7 @@ struct pg_node {
   int refs;
   uint64_t sequence;
   const pg_op *op;
+  const pg_op *then; /* ran in place on the result, out[0]; or NULL */
   pg_ctx *ctx;
   int nin, nout, narg, nints;
   size_t bytes;      /* of the whole block; the arrays below lie in it */
@@ -59,6 +60,12 @@ void pg_node_unref(pg_node *n);
 /* Runs an op: infer, casts, outputs, forward, recording. c->op, in, arg are set; on success out[]
  * are owned by the caller, on failure nothing is. */
 pg_status pg_apply(pg_call *c);
+/* Can `then` run on another op's result in place, with a gradient that needs nothing but its own
+ * result? */
+bool pg_can_follow(const pg_op *then);
+/* Asks that pg_apply(c) run such an op on out[0] as well, in one node; where c->then is set
+ * afterwards it was done. Bits are those of the two one after the other. */
+void pg_call_join(pg_call *c, const pg_op *then);
 /* Like pg_backward for several roots; leaves are left alone and result[i] (owned, NULL where
  * nothing flows) is d roots / d input[i]. grad[i] NULL means 1. */
 pg_status pg_grad(pg_ctx *ctx, int nroot, pg_tensor *const *root, pg_tensor *const *grad,

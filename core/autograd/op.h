@@ -125,6 +125,8 @@ struct pg_call {
   pg_tensor *const *into; /* NULL: nothing is there */
   pg_tensor *out[PG_MAX_OUT], *gout[PG_MAX_OUT];
   pg_tensor *keep[PG_MAX_KEEP]; /* forward may leave owned tensors here for backward */
+  const pg_op *then; /* runs in place on out[0] after forward, see pg_call_join; or NULL */
+  bool joined;       /* forward has done it already */
   pg_out os[PG_MAX_OUT];
   pg_arg arg[PG_MAX_PARAM];
   unsigned char cast[PG_MAX_IN]; /* 1 + dtype that infer wants in[i] converted to before forward */
@@ -149,7 +151,10 @@ enum {                 /* flags of an op */
        PG_COMPOSED = 512,    /* forward makes out[] from other ops, which are what is recorded, and
                                 runs on shape-only tensors too; infer only checks; no backward */
        PG_LOWER = 1024,      /* under autocast float32 tensors are taken as bfloat16 */
-       PG_FULL = 2048        /* under autocast bfloat16 tensors are taken as float32 */
+       PG_FULL = 2048,       /* under autocast bfloat16 tensors are taken as float32 */
+       PG_RELU = 4096,       /* is max(x, 0), whose gradient goes where the result is not <= 0 */
+       PG_JOINS = 8192       /* does a relu in `then` itself: its backward gets the gradient of the
+                                relu's result, which is out[0]; all others that of their own */
 };
 
 /* saves: what backward needs kept. */
@@ -234,6 +239,8 @@ static inline pg_tensor *pg_into(const pg_call *c, int i, int dtype) {
   pg_tensor *t = c->into ? c->into[i] : NULL;
   return t && t->dtype == dtype && pg_is_contiguous(t) ? t : NULL;
 }
+/* *out (owned) = the gradient of what the op itself gave, before `then`. */
+pg_status pg_unjoin(pg_call *c, pg_tensor **out);
 /* *out = g summed over the dims that broadcasting added, so that it has meta's shape; consumes
  * nothing. */
 pg_status pg_sum_to(pg_ctx *ctx, pg_tensor *g, const pg_meta *m, pg_tensor **out);

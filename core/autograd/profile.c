@@ -211,9 +211,23 @@ void pg__profile_made(pg_profile *p, const pg_node *n) {
   p->made[p->nmade++] = (made){n->sequence, p->frame[p->depth - 1].event};
 }
 
+/* "linear+relu" of two ops in one. */
+static const char *joined_name(pg_profile *p, const pg_op *op, const pg_op *then) {
+  char name[80];
+  const char *s;
+  snprintf(name, sizeof name, "%.*s+%.*s", (int)strcspn(op->name, "|"), op->name,
+           (int)strcspn(then->name, "|"), then->name);
+  return pg_profile_text(p, name, &s) == PG_OK ? s : op->name;
+}
+
 void pg__profile_call(pg_profile *p, int event, const pg_call *c) {
   const pg_tensor *first = c->nout ? c->out[0] : NULL;
   if (event < 0 || !first) return;
+  if (c->then) {
+    const char *name = joined_name(p, c->op, c->then);
+    p->event[event].name = name;
+    pg_profile_add(p, event, pg_numel(first), 0);
+  }
   if (p->shapes) {
     const char *shapes = shapes_of(p, c->nin, c->in);
     p->event[event].shapes = shapes;
@@ -244,8 +258,9 @@ static int maker(const pg_profile *p, const pg_node *n) {
 
 int pg__profile_node(pg_profile *p, const pg_node *n) {
   int forward = maker(p, n);
-  int event = pg_profile_enter(p, PG_EVENT_BACKWARD, n->op->name,
-                               forward >= 0 ? p->event[forward].path : "");
+  const char *name = n->then ? joined_name(p, n->op, n->then) : n->op->name;
+  int event =
+      pg_profile_enter(p, PG_EVENT_BACKWARD, name, forward >= 0 ? p->event[forward].path : "");
   if (event < 0) return event;
   int64_t bytes = 0, elements = 0;
   int products = 0;
@@ -263,6 +278,7 @@ int pg__profile_node(pg_profile *p, const pg_node *n) {
   e->forward = forward;
   e->bytes = n->op->forward[PG_HOST] ? bytes : 0;
   e->flops = n->op->flags & PG_INPLACE ? elements : 0;
+  if (n->then) e->flops += pg_numel_of(n->out_meta[0].nd, n->out_meta[0].shape);
   if (forward >= 0 && p->event[forward].kind == PG_EVENT_OP)
     p->frame[p->depth - 1].guess = pg_min64(products, 2) * p->event[forward].macs;
   return event;

@@ -300,7 +300,9 @@ static pg_status run(pg_layer *l, const pg_op *op, int nin, pg_tensor *const *in
   PG_TRY(fill_call(l, &c, nin, in));
   int k = l->inplace_at;
   c.inplace = k >= 0 && l->arg[k].set && l->arg[k].i && (op->flags & PG_INPLACE);
+  if (l->then) pg_call_join(&c, l->then);
   PG_TRY(pg_apply(&c));
+  if (c.then) l->then = NULL;
   for (int j = 1; j < c.nout; j++) pg_tensor_unref(c.out[j]);
   *out = c.out[0];
   return PG_OK;
@@ -337,5 +339,20 @@ pg_status pg_layer_forward(pg_layer *l, int nin, pg_tensor *const *in, pg_tensor
   if (!where) ctx->where = def->name;
   pg_status s = def->forward ? def->forward(l, nin, in, out) : run_op(l, nin, in, out);
   ctx->where = where;
+  return s;
+}
+
+const pg_op *pg_layer_follows(const pg_layer *l) {
+  const pg_layer_def *def = l->def;
+  const bool bare = l->op && !def->forward && def->nin == 1 && !def->slot[0].name;
+  return bare && pg_can_follow(l->op) ? l->op : NULL;
+}
+
+pg_status pg_layer_forward_join(pg_layer *l, const pg_op *then, int nin, pg_tensor *const *in,
+                                pg_tensor **out, bool *joined) {
+  l->then = then;
+  pg_status s = pg_layer_forward(l, nin, in, out);
+  *joined = then && !l->then;
+  l->then = NULL;
   return s;
 }

@@ -42,8 +42,9 @@ typedef struct pg_layer_def {
 struct pg_layer {
   pg_ctx *ctx;
   const pg_layer_def *def;
-  const pg_op *op; /* of the descriptor */
-  int inplace_at;  /* place of the argument "inplace"; -1: none */
+  const pg_op *op;   /* of the descriptor */
+  const pg_op *then; /* what the op of a pg_layer_run is to be joined with; NULL once it is */
+  int inplace_at;    /* place of the argument "inplace"; -1: none */
   int refs;
   bool training;
   pg_arg arg[PG_MAX_PARAM]; /* by place in def->param */
@@ -60,6 +61,12 @@ void pg_layer_unref(pg_layer *l);
 pg_layer *pg_layer_ref(pg_layer *l);
 /* out[0..def->nout) are owned by the caller. */
 pg_status pg_layer_forward(pg_layer *l, int nin, pg_tensor *const *in, pg_tensor **out);
+/* pg_layer_forward, and `then` (of pg_layer_follows; NULL: none) on its result where the two can be
+ * one op; *joined says whether. */
+pg_status pg_layer_forward_join(pg_layer *l, const pg_op *then, int nin, pg_tensor *const *in,
+                                pg_tensor **out, bool *joined);
+/* l's op where l is nothing but that, and pg_can_follow says yes; else NULL. */
+const pg_op *pg_layer_follows(const pg_layer *l);
 /* Slot i brought up to date, borrowed (NULL where it is left out), and another tensor for it.
  * Setting wants a floating leaf for a parameter and takes a ref; t NULL empties the slot. */
 pg_status pg_layer_get(pg_layer *l, int i, pg_tensor **out);
@@ -77,7 +84,8 @@ const pg_layer_def *const *pg_layer_tables(void); /* generated */
 /* For build: slot[i] = zeros of this shape, a parameter that wants grad or a buffer, as its kind
  * says. */
 pg_status pg_layer_slot(pg_layer *l, int i, pg_dtype dtype, int nd, const int64_t *shape);
-/* Runs an op with one output: its tensor parameters are in[0..nin) in order (NULL: absent), its
+/* For the end of a forward, whose result is the op's.
+ * Runs an op with one output: its tensor parameters are in[0..nin) in order (NULL: absent), its
  * arguments those of the layer with the same name, `training` the layer's mode, the others default.
  * A true argument `inplace` runs it in place. *out is owned by the caller. */
 pg_status pg_layer_run(pg_layer *l, const char *op, int nin, pg_tensor *const *in, pg_tensor **out);

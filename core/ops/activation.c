@@ -561,7 +561,7 @@ const pg_op PG_AT(pg_ops_activation)[] = {
     {"relu",
      "max(x, 0).",
      {PG_T("input")},
-     PG_NN | PG_METHOD | PG_INPLACE,
+     PG_NN | PG_METHOD | PG_INPLACE | PG_RELU,
      PG_SAVE_OUT(0),
      1,
      infer_number,

@@ -7,23 +7,34 @@
 /* x as memory: `rows` of c channels side by side (planes 0), or n c planes of `plane` elements. */
 typedef struct batch_job {
   int64_t n, c, plane, rows, piece;
-  bool by_rows, f64;
+  bool by_rows, f64, relu;
   const void *x, *g, *weight, *bias;
   void *y;
   const double *center;    /* per channel: what sums are taken around */
   double *part;            /* per piece: 2 c sums; per plane: 2 */
   const double *a, *b, *d; /* per channel: y = a x + b, or gx = a g + b x + d */
+  const double *u, *v;     /* per channel, backward with relu, by rows only: g counts where
+                              u x + v > 0 */
 } batch_job;
 
 /* Channels whose coefficients are at hand in the type of the elements. */
-enum { COLUMNS = 256 };
+enum { COLUMNS = NORM_COLUMNS };
 
-#define BATCH(S, T)                                                                               \
-  static void apply_##S(int64_t n, const T *restrict x, T a, T b, T *restrict y) {                \
-    for (int64_t i = 0; i < n; i++) y[i] = a * x[i] + b;                                          \
+/* What is done to a result: nothing, or relu. */
+#define AS_IS(v)   (v)
+#define CLAMPED(v) ((v) < 0 ? 0 : (v))
+/* The gradient that counts: all of it, or as relu gives it for the result u x + v. */
+#define REACHED(g, x, j) (u[j] * (x) + v[j] <= 0 ? 0 : (g))
+
+#define BATCH_APPLY(name, T, END)                                                                 \
+  static void name(int64_t n, const T *restrict x, T a, T b, T *restrict y) {                     \
+    for (int64_t i = 0; i < n; i++) {                                                             \
+      const T v = a * x[i] + b;                                                                   \
+      y[i] = END(v);                                                                              \
+    }                                                                                             \
   }                                                                                               \
-  static void apply_rows_##S(int64_t rows, int64_t c, const T *restrict x,                        \
-                             const double *restrict a, const double *restrict b, T *restrict y) { \
+  static void rows_##name(int64_t rows, int64_t c, const T *restrict x, const double *restrict a, \
+                          const double *restrict b, T *restrict y) {                              \
     T p[COLUMNS], q[COLUMNS];                                                                     \
     for (int64_t from = 0; from < c; from += COLUMNS) {                                           \
       const int64_t n = pg_min64(COLUMNS, c - from);                                              \
@@ -34,62 +45,79 @@ enum { COLUMNS = 256 };
       const T *restrict xr = x + from;                                                            \
       T *restrict yr = y + from;                                                                  \
       for (int64_t r = 0; r < rows; r++, xr += c, yr += c)                                        \
-        for (int64_t j = 0; j < n; j++) yr[j] = p[j] * xr[j] + q[j];                              \
+        for (int64_t j = 0; j < n; j++) {                                                         \
+          const T v = p[j] * xr[j] + q[j];                                                        \
+          yr[j] = END(v);                                                                         \
+        }                                                                                         \
     }                                                                                             \
-  }                                                                                               \
-  static void grad_##S(int64_t n, const T *restrict g, const T *restrict x, T a, T b, T d,        \
-                       T *restrict y) {                                                           \
-    for (int64_t i = 0; i < n; i++) y[i] = a * g[i] + (b * x[i] + d);                             \
-  }                                                                                               \
-  static void grad_rows_##S(int64_t rows, int64_t c, const T *restrict g, const T *restrict x,    \
-                            const double *restrict a, const double *restrict b,                   \
-                            const double *restrict d, T *restrict y) {                            \
-    T p[COLUMNS], q[COLUMNS], t[COLUMNS];                                                         \
-    for (int64_t from = 0; from < c; from += COLUMNS) {                                           \
-      const int64_t n = pg_min64(COLUMNS, c - from);                                              \
-      for (int64_t j = 0; j < n; j++) {                                                           \
-        p[j] = (T)a[from + j];                                                                    \
-        q[j] = (T)b[from + j];                                                                    \
-        t[j] = (T)d[from + j];                                                                    \
-      }                                                                                           \
-      const T *restrict xr = x + from, *restrict gr = g + from;                                   \
-      T *restrict yr = y + from;                                                                  \
-      for (int64_t r = 0; r < rows; r++, xr += c, gr += c, yr += c)                               \
-        for (int64_t j = 0; j < n; j++) yr[j] = p[j] * gr[j] + (q[j] * xr[j] + t[j]);             \
-    }                                                                                             \
-  }                                                                                               \
-  static void sum_##S(const batch_job *j, int64_t u) {                                            \
-    if (j->by_rows) {                                                                             \
-      int64_t at = u * j->piece, rows = pg_min64(j->piece, j->rows - at);                         \
-      double *s = j->part + u * 2 * j->c;                                                         \
-      const T *x = (const T *)j->x + at * j->c;                                                   \
-      memset(s, 0, sizeof *s * 2 * (size_t)j->c);                                                 \
-      if (j->g)                                                                                   \
-        norm_column_products_##S(rows, j->c, (const T *)j->g + at * j->c, x, j->center, s);       \
-      else norm_column_sums_##S(rows, j->c, x, j->center, s);                                     \
-    } else {                                                                                      \
-      T m = (T)j->center[u % j->c];                                                               \
-      const T *x = (const T *)j->x + u * j->plane;                                                \
-      if (j->g)                                                                                   \
-        norm_products_##S(j->plane, (const T *)j->g + u * j->plane, x, m, j->part + 2 * u);       \
-      else norm_sums_##S(j->plane, x, m, j->part + 2 * u);                                        \
-    }                                                                                             \
-  }                                                                                               \
-  static void write_##S(const batch_job *j, int64_t u) {                                          \
-    if (j->by_rows) {                                                                             \
-      int64_t at = u * j->piece, rows = pg_min64(j->piece, j->rows - at);                         \
-      const T *x = (const T *)j->x + at * j->c;                                                   \
-      T *y = (T *)j->y + at * j->c;                                                               \
-      if (j->g) grad_rows_##S(rows, j->c, (const T *)j->g + at * j->c, x, j->a, j->b, j->d, y);   \
-      else apply_rows_##S(rows, j->c, x, j->a, j->b, y);                                          \
-    } else {                                                                                      \
-      int64_t k = u % j->c, at = u * j->plane;                                                    \
-      const T *x = (const T *)j->x + at;                                                          \
-      T *y = (T *)j->y + at;                                                                      \
-      if (j->g)                                                                                   \
-        grad_##S(j->plane, (const T *)j->g + at, x, (T)j->a[k], (T)j->b[k], (T)j->d[k], y);       \
-      else apply_##S(j->plane, x, (T)j->a[k], (T)j->b[k], y);                                     \
-    }                                                                                             \
+  }
+#define BATCH_GRAD_ROWS(name, T, G)                                                                \
+  static void name(int64_t rows, int64_t c, const T *restrict g, const T *restrict x,              \
+                   const batch_job *job, T *restrict y) {                                          \
+    T p[COLUMNS], q[COLUMNS], t[COLUMNS], u[COLUMNS], v[COLUMNS];                                  \
+    (void)u, (void)v;                                                                              \
+    for (int64_t from = 0; from < c; from += COLUMNS) {                                            \
+      const int64_t n = pg_min64(COLUMNS, c - from);                                               \
+      for (int64_t j = 0; j < n; j++) {                                                            \
+        p[j] = (T)job->a[from + j];                                                                \
+        q[j] = (T)job->b[from + j];                                                                \
+        t[j] = (T)job->d[from + j];                                                                \
+      }                                                                                            \
+      for (int64_t j = 0; j < n && job->u; j++) {                                                  \
+        u[j] = (T)job->u[from + j];                                                                \
+        v[j] = (T)job->v[from + j];                                                                \
+      }                                                                                            \
+      const T *restrict xr = x + from, *restrict gr = g + from;                                    \
+      T *restrict yr = y + from;                                                                   \
+      for (int64_t r = 0; r < rows; r++, xr += c, gr += c, yr += c)                                \
+        for (int64_t j = 0; j < n; j++) yr[j] = p[j] * G(gr[j], xr[j], j) + (q[j] * xr[j] + t[j]); \
+    }                                                                                              \
+  }
+#define BATCH(S, T)                                                                                \
+  NORM_COLUMN_PRODUCTS(reached_products_##S, T, REACHED)                                           \
+  BATCH_APPLY(apply_##S, T, AS_IS)                                                                 \
+  BATCH_APPLY(apply_relu_##S, T, CLAMPED)                                                          \
+  BATCH_GRAD_ROWS(grad_rows_##S, T, NORM_WHOLE)                                                    \
+  BATCH_GRAD_ROWS(grad_relu_rows_##S, T, REACHED)                                                  \
+  static void grad_##S(int64_t n, const T *restrict g, const T *restrict x, T a, T b, T d,         \
+                       T *restrict y) {                                                            \
+    for (int64_t i = 0; i < n; i++) y[i] = a * g[i] + (b * x[i] + d);                              \
+  }                                                                                                \
+  static void sum_##S(const batch_job *j, int64_t u) {                                             \
+    if (j->by_rows) {                                                                              \
+      int64_t at = u * j->piece, rows = pg_min64(j->piece, j->rows - at);                          \
+      double *s = j->part + u * 2 * j->c;                                                          \
+      const T *x = (const T *)j->x + at * j->c;                                                    \
+      memset(s, 0, sizeof *s * 2 * (size_t)j->c);                                                  \
+      if (j->g)                                                                                    \
+        (j->u ? reached_products_##S : norm_column_products_##S)(                                  \
+            rows, j->c, (const T *)j->g + at * j->c, x, j->center, j->u, j->v, s);                 \
+      else norm_column_sums_##S(rows, j->c, x, j->center, s);                                      \
+    } else {                                                                                       \
+      T m = (T)j->center[u % j->c];                                                                \
+      const T *x = (const T *)j->x + u * j->plane;                                                 \
+      if (j->g)                                                                                    \
+        norm_products_##S(j->plane, (const T *)j->g + u * j->plane, x, m, j->part + 2 * u);        \
+      else norm_sums_##S(j->plane, x, m, j->part + 2 * u);                                         \
+    }                                                                                              \
+  }                                                                                                \
+  static void write_##S(const batch_job *j, int64_t u) {                                           \
+    if (j->by_rows) {                                                                              \
+      int64_t at = u * j->piece, rows = pg_min64(j->piece, j->rows - at);                          \
+      const T *x = (const T *)j->x + at * j->c;                                                    \
+      T *y = (T *)j->y + at * j->c;                                                                \
+      if (j->g)                                                                                    \
+        (j->u ? grad_relu_rows_##S : grad_rows_##S)(rows, j->c, (const T *)j->g + at * j->c, x, j, \
+                                                    y);                                            \
+      else (j->relu ? rows_apply_relu_##S : rows_apply_##S)(rows, j->c, x, j->a, j->b, y);         \
+    } else {                                                                                       \
+      int64_t k = u % j->c, at = u * j->plane;                                                     \
+      const T *x = (const T *)j->x + at;                                                           \
+      T *y = (T *)j->y + at;                                                                       \
+      if (j->g)                                                                                    \
+        grad_##S(j->plane, (const T *)j->g + at, x, (T)j->a[k], (T)j->b[k], (T)j->d[k], y);        \
+      else (j->relu ? apply_relu_##S : apply_##S)(j->plane, x, (T)j->a[k], (T)j->b[k], y);         \
+    }                                                                                              \
   }
 BATCH(f32, float)
 BATCH(f64, double)
@@ -261,6 +289,7 @@ static pg_status forward_batch(pg_call *c) {
   j.a = a;
   j.b = b;
   j.y = pg_data(c->out[0]);
+  j.relu = c->joined = c->then && c->then->flags & PG_RELU;
   run_units(ctx, &j, write_units);
   if (c->recording) {
     c->keep[0] = stats;
@@ -303,6 +332,10 @@ static pg_status fused_batch(pg_call *c) {
   j.x = pg_data(x);
   j.g = pg_data(g);
   j.center = mean;
+  if (c->then) {
+    j.u = rstd + channels;
+    j.v = j.u + channels;
+  }
   s = gather(ctx, &j, sum);
   if (s != PG_OK) goto done;
   for (int64_t k = 0; k < channels; k++) {
@@ -335,7 +368,18 @@ done:
 
 static pg_status backward_batch(pg_call *c) {
   const pg_meta *m = &c->meta[X];
-  if (!c->recording && c->keep[0]) return fused_batch(c);
+  const bool fused = !c->recording && c->keep[0];
+  if (fused && (!c->then || channels_inside(c->in[X]))) return fused_batch(c);
+  if (c->then) {
+    pg_tensor *given = c->gout[0], *own;
+    PG_TRY(pg_unjoin(c, &own));
+    c->gout[0] = own;
+    c->then = NULL;
+    pg_status s = backward_batch(c);
+    c->gout[0] = given;
+    pg_tensor_unref(own);
+    return s;
+  }
   int64_t shape[4] = {m->shape[0], m->shape[1], 1, 1};
   for (int i = 2; i < m->nd; i++) shape[3] *= m->shape[i];
   pg_tensor *mean = NULL, *var = NULL;
@@ -367,7 +411,7 @@ const pg_op PG_AT(pg_ops_batch_norm)[] = {
      {PG_T("input"), CONSTANT("running_mean"), CONSTANT("running_var"), PG_TOPT("weight"),
       PG_TOPT("bias"), PG_DEF("training", PG_FLAG, 0), PG_DEF("momentum", PG_FLOAT, 0.1),
       PG_DEF("eps", PG_FLOAT, 1e-5)},
-     PG_NN,
+     PG_NN | PG_JOINS,
      PG_SAVE_IN(X) | PG_SAVE_IN(WEIGHT),
      1,
      infer_batch,

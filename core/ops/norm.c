@@ -177,7 +177,7 @@ static int64_t channels_of(const row_job *j) { return j->groups * j->blocks; }
       T *restrict f = (T *)(s + 2 * c), *restrict near = f + c, *restrict v = near + c;        \
       for (int64_t i = 0; i < 2 * c; i++) s[i] = 0;                                            \
       spread_statistics_##S(j, u * j->groups, m, f);                                           \
-      norm_column_products_##S(pixels, c, g, x, m, s);                                         \
+      norm_column_products_##S(pixels, c, g, x, m, NULL, NULL, s);                             \
       for (int64_t i = 0; i < c; i++) {                                                        \
         near[i] = (T)m[i];                                                                     \
         v[i] = w ? w[i] : 1;                                                                   \

@@ -48,59 +48,72 @@ enum { NORM_LANES = 64, NORM_PIECE = 65536, NORM_COLUMNS = 256 };
 #define NORM_G(g, d)  (g)
 #define NORM_GD(g, d) ((g) * (d))
 
-#define NORM_STATISTICS(S, T)                                                                   \
-  NORM_PAIR(norm_pair_##S, T, NORM_D, NORM_DD)                                                  \
-  NORM_PAIR(norm_products_##S, T, NORM_G, NORM_GD)                                              \
-  static inline void norm_sums_##S(int64_t n, const T *x, T m, double *s) {                     \
-    norm_pair_##S(n, x, x, m, s);                                                               \
-  }                                                                                             \
-  static inline void norm_column_sums_##S(int64_t rows, int64_t c, const T *restrict x,         \
-                                          const double *m, double *restrict s) {                \
-    T k[NORM_COLUMNS];                                                                          \
-    for (int64_t from = 0; from < c; from += NORM_COLUMNS, s += NORM_COLUMNS) {                 \
-      const int64_t n = pg_min64(NORM_COLUMNS, c - from);                                       \
-      const T *restrict p = x + from;                                                           \
-      int64_t r = rows;                                                                         \
-      for (int64_t j = 0; j < n; j++) k[j] = (T)m[from + j];                                    \
-      for (; r >= 8; r -= 8, p += 8 * c) PG_IVDEP for (int64_t j = 0; j < n; j++) {             \
-          T d0 = p[j] - k[j], d1 = p[j + c] - k[j];                                             \
-          T d2 = p[j + 2 * c] - k[j], d3 = p[j + 3 * c] - k[j];                                 \
-          T d4 = p[j + 4 * c] - k[j], d5 = p[j + 5 * c] - k[j];                                 \
-          T d6 = p[j + 6 * c] - k[j], d7 = p[j + 7 * c] - k[j];                                 \
-          s[j] += (double)(((d0 + d1) + (d2 + d3)) + ((d4 + d5) + (d6 + d7)));                  \
-          s[j + c] += (double)(((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)) +                    \
-                               ((d4 * d4 + d5 * d5) + (d6 * d6 + d7 * d7)));                    \
-        }                                                                                       \
-      for (; r > 0; r--, p += c) PG_IVDEP for (int64_t j = 0; j < n; j++) {                     \
-          T d = p[j] - k[j];                                                                    \
-          s[j] += (double)d;                                                                    \
-          s[j + c] += (double)(d * d);                                                          \
-        }                                                                                       \
-    }                                                                                           \
-  }                                                                                             \
-  static inline void norm_column_products_##S(int64_t rows, int64_t c, const T *restrict g,     \
-                                              const T *restrict x, const double *m,             \
-                                              double *restrict s) {                             \
-    T k[NORM_COLUMNS];                                                                          \
-    for (int64_t from = 0; from < c; from += NORM_COLUMNS, s += NORM_COLUMNS) {                 \
-      const int64_t n = pg_min64(NORM_COLUMNS, c - from);                                       \
-      const T *restrict p = x + from, *restrict q = g + from;                                   \
-      int64_t r = rows;                                                                         \
-      for (int64_t j = 0; j < n; j++) k[j] = (T)m[from + j];                                    \
-      for (; r >= 4; r -= 4, p += 4 * c, q += 4 * c) PG_IVDEP for (int64_t j = 0; j < n; j++) { \
-          T g0 = q[j], g1 = q[j + c], g2 = q[j + 2 * c], g3 = q[j + 3 * c];                     \
-          s[j] += (double)((g0 + g1) + (g2 + g3));                                              \
-          s[j + c] += (double)((g0 * (p[j] - k[j]) + g1 * (p[j + c] - k[j])) +                  \
-                               (g2 * (p[j + 2 * c] - k[j]) + g3 * (p[j + 3 * c] - k[j])));      \
-        }                                                                                       \
-      for (; r > 0; r--, p += c, q += c) PG_IVDEP for (int64_t j = 0; j < n; j++) {             \
-          s[j] += (double)q[j];                                                                 \
-          s[j + c] += (double)(q[j] * (p[j] - k[j]));                                           \
-        }                                                                                       \
-    }                                                                                           \
+#define NORM_STATISTICS(S, T)                                                           \
+  NORM_PAIR(norm_pair_##S, T, NORM_D, NORM_DD)                                          \
+  NORM_PAIR(norm_products_##S, T, NORM_G, NORM_GD)                                      \
+  static inline void norm_sums_##S(int64_t n, const T *x, T m, double *s) {             \
+    norm_pair_##S(n, x, x, m, s);                                                       \
+  }                                                                                     \
+  static inline void norm_column_sums_##S(int64_t rows, int64_t c, const T *restrict x, \
+                                          const double *m, double *restrict s) {        \
+    T k[NORM_COLUMNS];                                                                  \
+    for (int64_t from = 0; from < c; from += NORM_COLUMNS, s += NORM_COLUMNS) {         \
+      const int64_t n = pg_min64(NORM_COLUMNS, c - from);                               \
+      const T *restrict p = x + from;                                                   \
+      int64_t r = rows;                                                                 \
+      for (int64_t j = 0; j < n; j++) k[j] = (T)m[from + j];                            \
+      for (; r >= 8; r -= 8, p += 8 * c) PG_IVDEP for (int64_t j = 0; j < n; j++) {     \
+          T d0 = p[j] - k[j], d1 = p[j + c] - k[j];                                     \
+          T d2 = p[j + 2 * c] - k[j], d3 = p[j + 3 * c] - k[j];                         \
+          T d4 = p[j + 4 * c] - k[j], d5 = p[j + 5 * c] - k[j];                         \
+          T d6 = p[j + 6 * c] - k[j], d7 = p[j + 7 * c] - k[j];                         \
+          s[j] += (double)(((d0 + d1) + (d2 + d3)) + ((d4 + d5) + (d6 + d7)));          \
+          s[j + c] += (double)(((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)) +            \
+                               ((d4 * d4 + d5 * d5) + (d6 * d6 + d7 * d7)));            \
+        }                                                                               \
+      for (; r > 0; r--, p += c) PG_IVDEP for (int64_t j = 0; j < n; j++) {             \
+          T d = p[j] - k[j];                                                            \
+          s[j] += (double)d;                                                            \
+          s[j + c] += (double)(d * d);                                                  \
+        }                                                                               \
+    }                                                                                   \
   }
 NORM_STATISTICS(f32, float)
 NORM_STATISTICS(f64, double)
+
+/* G(g, x, j) is the gradient that counts, in which u and v are a and b, where they are given. */
+#define NORM_COLUMN_PRODUCTS(name, T, G)                                                           \
+  static inline void name(int64_t rows, int64_t c, const T *restrict g, const T *restrict x,       \
+                          const double *m, const double *a, const double *b, double *restrict s) { \
+    T k[NORM_COLUMNS], u[NORM_COLUMNS], v[NORM_COLUMNS];                                           \
+    (void)u, (void)v;                                                                              \
+    for (int64_t from = 0; from < c; from += NORM_COLUMNS, s += NORM_COLUMNS) {                    \
+      const int64_t n = pg_min64(NORM_COLUMNS, c - from);                                          \
+      const T *restrict p = x + from, *restrict q = g + from;                                      \
+      int64_t r = rows;                                                                            \
+      for (int64_t j = 0; j < n; j++) k[j] = (T)m[from + j];                                       \
+      for (int64_t j = 0; j < n && a; j++) {                                                       \
+        u[j] = (T)a[from + j];                                                                     \
+        v[j] = (T)b[from + j];                                                                     \
+      }                                                                                            \
+      for (; r >= 4; r -= 4, p += 4 * c, q += 4 * c) PG_IVDEP for (int64_t j = 0; j < n; j++) {    \
+          T x0 = p[j], x1 = p[j + c], x2 = p[j + 2 * c], x3 = p[j + 3 * c];                        \
+          T g0 = G(q[j], x0, j), g1 = G(q[j + c], x1, j);                                          \
+          T g2 = G(q[j + 2 * c], x2, j), g3 = G(q[j + 3 * c], x3, j);                              \
+          s[j] += (double)((g0 + g1) + (g2 + g3));                                                 \
+          s[j + c] += (double)((g0 * (x0 - k[j]) + g1 * (x1 - k[j])) +                             \
+                               (g2 * (x2 - k[j]) + g3 * (x3 - k[j])));                             \
+        }                                                                                          \
+      for (; r > 0; r--, p += c, q += c) PG_IVDEP for (int64_t j = 0; j < n; j++) {                \
+          T g0 = G(q[j], p[j], j);                                                                 \
+          s[j] += (double)g0;                                                                      \
+          s[j + c] += (double)(g0 * (p[j] - k[j]));                                                \
+        }                                                                                          \
+    }                                                                                              \
+  }
+#define NORM_WHOLE(g, x, j) (g)
+NORM_COLUMN_PRODUCTS(norm_column_products_f32, float, NORM_WHOLE)
+NORM_COLUMN_PRODUCTS(norm_column_products_f64, double, NORM_WHOLE)
 
 /* The gradients of y = weight xhat + bias with xhat = (x - mean) / sqrt(var + eps) as recorded ops.
  * x and g are seen as `shape` (4 dims); mean and var are taken over the dims of stat, weight and

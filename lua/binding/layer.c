@@ -64,13 +64,16 @@ static int l_layer_new(lua_State *L) {
   return 1;
 }
 
-/* Runs l on the n tensors from stack index `first`. Pushes the results and returns their number; or
- * -1 with the text in st->error. */
-static int run_layer(lua_State *L, pgl_state *st, pg_layer *l, int first, int n) {
+/* Runs l on the n tensors from stack index `first`, and `then` (NULL: none) with it where *joined
+ * is set afterwards. Pushes the results and returns their number; or -1 with the text in st->error.
+ * A single result goes into `reuse` where that is not NULL: nothing is pushed. */
+static int run_layer(lua_State *L, pgl_state *st, pg_layer *l, int first, int n, const pg_op *then,
+                     bool *joined, pgl_box *reuse) {
   pg_tensor *in[PG_MAX_IN], *out[PG_MAX_OUT] = {0};
   pgl_box *box[PG_MAX_OUT];
   const pg_layer_def *def = l->def;
   int least = def->nin_least ? def->nin_least : def->nin;
+  *joined = false;
   if (n < least || n > def->nin) {
     snprintf(st->error, sizeof st->error, "%s: argument 'input': expected %d tensor%s, got %d",
              def->name, least, least == 1 ? "" : "s", n);
@@ -86,28 +89,50 @@ static int run_layer(lua_State *L, pgl_state *st, pg_layer *l, int first, int n)
     }
     in[i] = b->t;
   }
-  for (int j = 0; j < def->nout; j++) box[j] = pgl_box_new_in(L, st, true);
-  pg_status s = pg_layer_forward(l, n, in, out);
+  if (def->nout != 1) reuse = NULL;
+  for (int j = 0; j < def->nout && !reuse; j++) box[j] = pgl_box_new_in(L, st, true);
+  pg_status s = pg_layer_forward_join(l, then, n, in, out, joined);
   if (s == PG_ENOMEM && !st->injecting) {
     lua_gc(L, LUA_GCCOLLECT);
-    s = pg_layer_forward(l, n, in, out);
+    s = pg_layer_forward_join(l, then, n, in, out, joined);
   }
   if (s != PG_OK) {
     snprintf(st->error, sizeof st->error, "%s", pg_error(st->ctx));
     return -1;
   }
-  if (st->tape) pgl_tape_layer(L, st->tape, l, n, in, def->nout, out);
-  for (int j = 0; j < def->nout; j++) box[j]->t = out[j];
+  if (st->tape) pgl_tape_layer(L, st->tape, l, *joined ? then : NULL, n, in, def->nout, out);
+  if (reuse) {
+    pg_tensor *old = reuse->t;
+    reuse->t = out[0];
+    pg_tensor_unref(old);
+  } else {
+    for (int j = 0; j < def->nout; j++) box[j]->t = out[j];
+  }
   pgl_pressure(L, st);
-  return def->nout;
+  return reuse ? 0 : def->nout;
 }
 
 /* layer_forward(h, x ..) -> y .. */
 static int l_layer_forward(lua_State *L) {
   pgl_state *st = pgl_state_of(L);
   pg_layer *l = check_layer(L);
-  int n = run_layer(L, st, l, 2, lua_gettop(L) - 1);
+  bool joined;
+  int n = run_layer(L, st, l, 2, lua_gettop(L) - 1, NULL, &joined, NULL);
   return n >= 0 ? n : luaL_error(L, "%s", st->error);
+}
+
+/* layer_join(h, next, x) -> y, whether it is next's result already: h's op and that of next were
+ * one */
+static int l_layer_join(lua_State *L) {
+  pgl_state *st = pgl_state_of(L);
+  pg_layer *l = check_layer(L);
+  layer_box *next = to_layer(L, 2);
+  if (!next || !next->layer) return luaL_error(L, "expected a layer, got %s", luaL_typename(L, 2));
+  bool joined;
+  int n = run_layer(L, st, l, 3, lua_gettop(L) - 2, pg_layer_follows(next->layer), &joined, NULL);
+  if (n < 0) return luaL_error(L, "%s", st->error);
+  lua_pushboolean(L, joined);
+  return n + 1;
 }
 
 static int all_results(lua_State *L, int status, lua_KContext k) {
@@ -129,7 +154,8 @@ static int call_layer(lua_State *L) {
     for (int i = 2; i <= n + 1 && plain; i++) plain = pgl_to_box(L, i) != NULL;
     if (plain) {
       pg_layer *l = b->layer; /* the module holds the handle */
-      int results = run_layer(L, st, l, 2, n);
+      bool joined;
+      int results = run_layer(L, st, l, 2, n, NULL, &joined, NULL);
       if (results >= 0) return results;
       lua_settop(L, 1);
       lua_pushstring(L, st->error);
@@ -154,6 +180,112 @@ static int l_layer_caller(lua_State *L) {
   lua_pushliteral(L, "_handle");
   lua_insert(L, 2);
   lua_pushcclosure(L, call_layer, 4);
+  return 1;
+}
+
+/* --- chains -------------------------------------------------------------------------------------
+ */
+
+/* The layer at the top of the stack where a call of that module is nothing but a run of the layer;
+ * else NULL. Upvalues as run_chain's. */
+static pg_layer *plain_layer(lua_State *L) {
+  int top = lua_gettop(L);
+  bool plain = false;
+  layer_box *b = NULL;
+  if (lua_type(L, top) == LUA_TTABLE && lua_getmetatable(L, top)) {
+    lua_pushvalue(L, lua_upvalueindex(3));
+    lua_rawget(L, -2);
+    plain = lua_tocfunction(L, -1) == call_layer;
+    lua_pushvalue(L, lua_upvalueindex(2));
+    lua_rawget(L, top);
+    b = to_layer(L, -1);
+  }
+  lua_settop(L, top);
+  return plain && b && b->layer && !b->hooked ? b->layer : NULL;
+}
+
+static int run_chain_on(lua_State *L, int status, lua_KContext i);
+
+/* The rest of a chain from module i on; the values that it gets lie at 3 and above. A result that
+ * no Lua code has seen makes room for the next one at once. */
+static int run_chain_from(lua_State *L, lua_Integer i) {
+  pgl_state *st = lua_touserdata(L, lua_upvalueindex(1));
+  pgl_box *own = NULL; /* the box at 3, where it is the chain's alone */
+  for (;;) {
+    const int n = lua_gettop(L) - 2, module = n + 3;
+    luaL_checkstack(L, n + 8, NULL);
+    if (lua_rawgeti(L, 2, i++) == LUA_TNIL) {
+      lua_pop(L, 1);
+      return n;
+    }
+    lua_rawget(L, 1);
+    pg_layer *l = plain_layer(L);
+    for (int k = 3; k < module && l; k++)
+      if (!pgl_to_box(L, k)) l = NULL;
+    const pg_op *then = NULL;
+    if (l && l->def->nout == 1) {
+      if (lua_rawgeti(L, 2, i) != LUA_TNIL) lua_rawget(L, 1);
+      const pg_layer *next = plain_layer(L);
+      then = next ? pg_layer_follows(next) : NULL;
+    }
+    if (then && st->observed) { /* by way of Lua: both are shown */
+      lua_pushvalue(L, lua_upvalueindex(5));
+      lua_insert(L, 3);
+      lua_rotate(L, 4, 2);
+      own = NULL;
+      lua_callk(L, n + 2, LUA_MULTRET, ++i, run_chain_on);
+      continue;
+    }
+    lua_settop(L, module);
+    if (!l || st->observed) {
+      lua_insert(L, 3);
+      own = NULL;
+      lua_callk(L, n, LUA_MULTRET, i, run_chain_on);
+      continue;
+    }
+    bool joined;
+    const int results = run_layer(L, st, l, 3, n, then, &joined, own);
+    if (results < 0) {
+      lua_settop(L, module);
+      lua_pushvalue(L, lua_upvalueindex(4));
+      lua_insert(L, module);
+      lua_pushstring(L, st->error);
+      lua_call(L, 2, 0);
+      return 0;
+    }
+    if (results > 0) {
+      lua_rotate(L, 3, results);
+      lua_settop(L, 2 + results);
+      own = results == 1 ? pgl_to_box(L, 3) : NULL;
+    } else {
+      lua_settop(L, 3);
+    }
+    i += joined;
+  }
+}
+
+static int run_chain_on(lua_State *L, int status, lua_KContext i) {
+  (void)status;
+  return run_chain_from(L, (lua_Integer)i);
+}
+
+/* A chain: (modules by name, names in order, ..) -> what the last gives when each gets the results
+ * of the one before. Upvalues: state; "_handle"; "__call"; what raises an error (layer, text); what
+ * runs two layers as one where somebody looks (layer, next, ..). */
+static int run_chain(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  return run_chain_from(L, 1);
+}
+
+/* layer_chainer(fail, pair) -> run_chain */
+static int l_layer_chainer(lua_State *L) {
+  lua_settop(L, 2);
+  lua_pushlightuserdata(L, pgl_state_of(L));
+  lua_pushliteral(L, "_handle");
+  lua_pushliteral(L, "__call");
+  lua_rotate(L, 1, 3);
+  lua_pushcclosure(L, run_chain, 5);
   return 1;
 }
 
@@ -307,7 +439,9 @@ void pgl_open_layer(lua_State *L) {
   lua_pop(L, 1);
   static const luaL_Reg functions[] = {{"layer_new", l_layer_new},
                                        {"layer_forward", l_layer_forward},
+                                       {"layer_join", l_layer_join},
                                        {"layer_caller", l_layer_caller},
+                                       {"layer_chainer", l_layer_chainer},
                                        {"layer_hooked", l_layer_hooked},
                                        {"observe", l_observe},
                                        {"layer_slots", l_layer_slots},

@@ -20,8 +20,9 @@ typedef struct action {
   int in, arg, ints; /* where its own begin in the tape's lists */
   int out;           /* first slot of the results; an op in place: that of its first input */
   const pg_op *op;
-  pg_layer *layer; /* owned */
-  pg_optim *optim; /* held by the anchors */
+  const pg_op *then; /* what a layer's op is joined with; or NULL */
+  pg_layer *layer;   /* owned */
+  pg_optim *optim;   /* held by the anchors */
 } action;
 
 typedef enum slot_kind { IS_INPUT, IS_CONSTANT, IS_RESULT } slot_kind;
@@ -249,11 +250,12 @@ void pgl_tape_op_done(pgl_tape *t, const pg_call *c, pg_status s) {
   }
 }
 
-void pgl_tape_layer(lua_State *L, pgl_tape *t, pg_layer *l, int nin, pg_tensor *const *in, int nout,
-                    pg_tensor *const *out) {
+void pgl_tape_layer(lua_State *L, pgl_tape *t, pg_layer *l, const pg_op *then, int nin,
+                    pg_tensor *const *in, int nout, pg_tensor *const *out) {
   action *a = note(L, t, DO_LAYER, nin, in);
   if (!a) return;
   a->layer = pg_layer_ref(l);
+  a->then = then;
   note_results(t, a, nout, out);
 }
 
@@ -409,7 +411,8 @@ static bool same_action(const pgl_tape *t, const action *a, const pgl_tape *u, c
   if (a->kind != b->kind || !same_modes(a->modes, b->modes) || a->inplace != b->inplace ||
       a->retain != b->retain || a->create != b->create || a->set_to_none != b->set_to_none ||
       a->nin != b->nin || a->nout != b->nout || a->narg != b->narg || a->nints != b->nints ||
-      a->out != b->out || a->op != b->op || a->layer != b->layer || a->optim != b->optim)
+      a->out != b->out || a->op != b->op || a->then != b->then || a->layer != b->layer ||
+      a->optim != b->optim)
     return false;
   for (int i = 0; i < a->nin; i++)
     if (*in_at(t, a->in + i) != *in_at(u, b->in + i)) return false;
@@ -513,7 +516,9 @@ static pg_status do_layer(pgl_tape *t, const action *a) {
     int s = *in_at(t, a->in + i);
     in[i] = s >= 0 ? slot_at(t, s)->t : NULL;
   }
-  PG_TRY(pg_layer_forward(a->layer, a->nin, in, out));
+  bool joined;
+  PG_TRY(pg_layer_forward_join(a->layer, a->then, a->nin, in, out, &joined));
+  PG_ASSERT(joined || !a->then);
   for (int j = 0; j < a->nout; j++) slot_at(t, a->out + j)->t = out[j];
   return PG_OK;
 }

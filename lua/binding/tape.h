@@ -13,8 +13,9 @@ typedef struct pgl_tape pgl_tape;
  * before it runs, its results afterwards. */
 void pgl_tape_op(lua_State *L, pgl_tape *t, const pg_call *c);
 void pgl_tape_op_done(pgl_tape *t, const pg_call *c, pg_status s);
-void pgl_tape_layer(lua_State *L, pgl_tape *t, pg_layer *l, int nin, pg_tensor *const *in, int nout,
-                    pg_tensor *const *out);
+/* then: what the layer's op was joined with, or NULL. */
+void pgl_tape_layer(lua_State *L, pgl_tape *t, pg_layer *l, const pg_op *then, int nin,
+                    pg_tensor *const *in, int nout, pg_tensor *const *out);
 void pgl_tape_backward(lua_State *L, pgl_tape *t, pg_tensor *root, pg_tensor *grad, bool retain,
                        bool create);
 /* Somebody looks whether x requires grad: settled for arguments only. */

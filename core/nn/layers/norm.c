@@ -68,10 +68,12 @@ static pg_status forward_batch(pg_layer *l, int nin, pg_tensor *const *in, pg_te
   (void)nin;
   pg_tensor *const *s = l->slot;
   PG_TRY(check_dims(l, in[0]));
-  bool batch = l->training || !s[MEAN]; /* without running statistics always the batch's */
-  pg_status status = pg_do(l->ctx, out, "batch_norm", "tttttbff", in[0], s[MEAN], s[VAR], s[WEIGHT],
-                           s[BIAS], batch, l->arg[MOMENTUM].f, l->arg[EPS].f);
-  if (status == PG_OK && l->training && s[TRACKED] && in[0]->storage->device == PG_HOST)
+  const bool training = l->training;
+  l->training = training || !s[MEAN]; /* without running statistics always the batch's */
+  pg_status status = pg_layer_run(l, "batch_norm", 5,
+                                  (pg_tensor *[]){in[0], s[MEAN], s[VAR], s[WEIGHT], s[BIAS]}, out);
+  l->training = training;
+  if (status == PG_OK && training && s[TRACKED] && in[0]->storage->device == PG_HOST)
     ++*(int64_t *)pg_data(s[TRACKED]);
   return status;
 }

@@ -61,6 +61,24 @@ function Layer:forward(...) return finish(self, pcall(layer_forward, self._handl
 -- The way of most calls past Lua: an unhooked layer of a class whose forward is the one above.
 module.call_layer = core.layer_caller(Layer.__call, fail)
 
+--- Two layers one after the other, for an observer of both: an event of the second alone is empty
+-- where the two are one op.
+local function pair(first, second, ...)
+  local y, joined
+  do
+    local _ <close> = module.observed(first)
+    y, joined = finish(first, pcall(core.layer_join, first._handle, second._handle, ...))
+  end
+  if not joined then return second(y) end
+  do local _ <close> = module.observed(second) end
+  return y
+end
+
+--- run_chain(modules, order, ..): modules by name, one after the other in this order. A layer and
+-- an activation behind it that needs nothing but its result run as one op; results between layers
+-- are given up at once. Hooks and whatever else wants to see a call see the calls one by one.
+M.run_chain = core.layer_chainer(fail, pair)
+
 --- A class whose forward is replaced is called through Lua from then on.
 local function set_class_field(class, key, value)
   rawset(class, key, value)

@@ -1,5 +1,5 @@
 --- `nn.Model`: a named graph with several inputs and outputs, built from symbolic tensors.
--- Relies on nn.Module and nn/graph.lua; the training loop comes from train/.
+-- Relies on nn.Module, nn/graph.lua and nn/layer.lua; the training loop comes from train/.
 -- Spec: spec/nn/model_spec.lua.
 --
 -- What a call returns: the tensor itself where the model has one output, else a table by output
@@ -10,6 +10,7 @@ local core = require "perigee.core"
 local Module = require("perigee.nn").Module
 local blame = require "perigee.blame"
 local graph = require "perigee.nn.graph"
+local run_chain = require("perigee.nn.layer").run_chain
 local util = require "perigee.util"
 
 local Model = Module:extend "Model"
@@ -228,6 +229,33 @@ function Model:inputs()
   return list
 end
 
+--- Steps that follow each other in a straight line, layers of one input and one output that nobody
+-- else reads, become one step that runs as a Sequential does.
+local function join_steps(steps, wanted)
+  local readers, joined = {}, {}
+  for _, symbol in ipairs(wanted) do readers[symbol] = 1 end
+  for _, step in ipairs(steps) do
+    for _, source in ipairs(step.node.sources) do
+      readers[source] = (readers[source] or 0) + 1
+    end
+  end
+  for _, step in ipairs(steps) do
+    local before = joined[#joined]
+    local link = step.straight and step.n == 1 and step.simple and rawget(step.module, "_handle")
+    if link and before and before.chain and before.simple == step.args[1]
+      and readers[before.simple] == 1 then
+      local order = before.chain.order
+      order[#order + 1] = #order + 1
+      before.chain.modules[#order] = step.module
+      before.simple = step.simple
+    else
+      if link then step.chain = {modules = {step.module}, order = {1}} end
+      joined[#joined + 1] = step
+    end
+  end
+  return joined
+end
+
 --- How to compute the outputs of these names: nodes in order, inputs needed. Kept for next time.
 function Model:_plan(names)
   local g = self._graph
@@ -254,6 +282,7 @@ function Model:_plan(names)
       }
     end
   end
+  plan.steps = join_steps(plan.steps, wanted)
   for i, symbol in ipairs(g.inputs) do
     if reached[symbol._node] then
       plan.inputs[#plan.inputs + 1] = {
@@ -327,7 +356,9 @@ function Model:compute(names, feed)
   end
   for _, step in ipairs(plan.steps) do
     local args, module, out = step.args, step.module, step.simple
-    if step.straight and step.n == 1 and out then
+    if step.chain then
+      values[out] = (run_chain(step.chain.modules, step.chain.order, values[args[1]]))
+    elseif step.straight and step.n == 1 and out then
       values[out] = (module(values[args[1]]))
     elseif step.straight and step.n == 2 and out then
       values[out] = (module(values[args[1]], values[args[2]]))

@@ -259,6 +259,9 @@ function M.observe(fn)
   core.observe(fn ~= nil)
 end
 
+--- What the observer, who must be there, makes of a module that starts to run.
+function M.observed(module) return observer(module) end
+
 local function call_observed(self, ...)
   local _ <close> = observer(self)
   if rawget(self, "_hooked") then return call_hooked(self, ...) end

@@ -1,7 +1,8 @@
---- `nn.Sequential`: modules one after the other. Relies on nn/module.lua.
+--- `nn.Sequential`: modules one after the other. Relies on nn/module.lua, nn/layer.lua.
 -- Spec: spec/nn/sequential_spec.lua.
 
 local module = require "perigee.nn.module"
+local run_chain = require("perigee.nn.layer").run_chain
 local util = require "perigee.util"
 
 local Sequential = module.Module:extend "Sequential"
@@ -46,14 +47,7 @@ function Sequential:config()
   return {list, n = 1}
 end
 
---- The results of the children from i on, one after the other.
-local function chain(children, order, i, ...)
-  local name = order[i]
-  if not name then return ... end
-  return chain(children, order, i + 1, children[name](...))
-end
-
-function Sequential:forward(...) return chain(self._modules, self._order, 1, ...) end
+function Sequential:forward(...) return run_chain(self._modules, self._order, ...) end
 
 function Sequential:__len() return #self._order end
 
