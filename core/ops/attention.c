@@ -1,15 +1,17 @@
 /* Scaled dot-product attention, one head of one sample at a time: the scores of a block of queries
  * are made, used and forgotten (Dao et al., FlashAttention, 2022); what backward keeps is one
- * number per query. Relies on vmath.h, pack.h, lanes.h, chain.h. Spec: spec/ops/attention_spec.lua.
- */
+ * number per query. In bfloat16 products do too, scores and sums are float32. Relies on vmath.h,
+ * pack.h, half.h, lanes.h, chain.h. Spec: spec/ops/attention_spec.lua. */
 #include <math.h>
 #include <string.h>
 
 #include "autograd/op.h"
 #include "base/par.h"
+#include "kernels/bf16.h"
 #include "kernels/pack.h"
 #include "kernels/vmath.h"
 #include "ops/chain.h"
+#include "ops/half.h"
 #include "ops/lanes.h"
 
 enum { QUERY, KEY, VALUE, MASK };
@@ -49,7 +51,8 @@ typedef struct run {
 } run;
 
 struct attention_kern {
-  int64_t (*panel)(void);
+  pg_dtype sums;                              /* of lse */
+  size_t (*scratch)(const run *r, bool back); /* bytes of a lane */
   void (*forward)(const run *r, int64_t head, char *scratch);
   void (*backward)(const run *r, int64_t head, char *scratch);
 };
@@ -86,8 +89,8 @@ typedef struct places {
 
 static int64_t whole(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-static places places_of(const run *r, bool back) {
-  int64_t panel = r->kern->panel(), at = 0, line = 64 / r->size;
+static places places_of(const run *r, int64_t panel, bool back) {
+  int64_t at = 0, line = 64 / r->size;
   places p;
 #define PLACE(name, n) \
   p.name = at;         \
@@ -110,6 +113,9 @@ static places places_of(const run *r, bool back) {
 /* --- kernels -----------------------------------------------------------------------------------
  * q, g: [BLOCK x width + a line] scratch rows; x, y: [BLOCK x wide] scores and weights. */
 #define ATTENTION(S, T)                                                                          \
+  static size_t scratch_##S(const run *r, bool back) {                                           \
+    return sizeof(T) * (size_t)places_of(r, PG_AT(pgk_panel_##S)(), back).total;                 \
+  }                                                                                              \
   static void stage_##S(int64_t n, int64_t width, double scale, const T *from, int64_t row,      \
                         T *restrict to, int64_t ld) {                                            \
     for (int64_t i = 0; i < n; i++)                                                              \
@@ -152,7 +158,7 @@ static places places_of(const run *r, bool back) {
     for (int64_t j = 0; j < n; j++) x[j] = words[j] >= limit ? x[j] * scale : 0;                 \
   }                                                                                              \
   static void forward_##S(const run *r, int64_t head, char *scratch) {                           \
-    places p = places_of(r, false);                                                              \
+    places p = places_of(r, PG_AT(pgk_panel_##S)(), false);                                      \
     T *at = (T *)scratch, *kt = at + p.kt, *v = at + p.v, *q = at + p.query, *x = at + p.scores; \
     uint32_t *words = (uint32_t *)(at + p.words);                                                \
     const T *from = (const T *)r->q.data + head_offset(r, r->q.batch, head);                     \
@@ -189,7 +195,7 @@ static places places_of(const run *r, bool back) {
     for (int64_t i = 0; i < rows; i++) memset(to + i * h->row, 0, sizeof(T) * (size_t)width);    \
   }                                                                                              \
   static void backward_##S(const run *r, int64_t head, char *scratch) {                          \
-    places p = places_of(r, true);                                                               \
+    places p = places_of(r, PG_AT(pgk_panel_##S)(), true);                                       \
     T *at = (T *)scratch, *kt = at + p.kt, *k = at + p.k, *vt = at + p.vt, *part = at + p.part;  \
     T *q = at + p.query, *g = at + p.grad, *x = at + p.scores, *y = at + p.weights;              \
     uint32_t *words = (uint32_t *)(at + p.words);                                                \
@@ -253,9 +259,213 @@ static places places_of(const run *r, bool back) {
 ATTENTION(f32, float)
 ATTENTION(f64, double)
 
+/* --- bfloat16 ----------------------------------------------------------------------------------
+ * Operands of products are words (half.h), everything else float32. */
+
+enum { PAD = 32 }; /* elements after a row of operands, and of sums */
+
+/* Where things lie in a lane's scratch, in bytes. */
+typedef struct half_places {
+  size_t kt, k, vt, v, part, query, grad, scores, weights, rows, woven, sums, dk, dv, words, total;
+} half_places;
+
+static half_places half_places_of(const run *r, bool back) {
+  const size_t e = (size_t)r->e, ev = (size_t)r->ev, s = (size_t)r->s, wide = (size_t)r->wide;
+  const size_t e_words = (e + 1) / 2, ev_words = (ev + 1) / 2, s_words = (s + 1) / 2;
+#define PANELS(n) (((n) + PGK_HALF_PANEL - 1) / PGK_HALF_PANEL * PGK_HALF_PANEL)
+  const size_t widest = PANELS(e > ev ? e : ev);
+  size_t at = 0;
+  half_places p;
+#define PLACE(name, bytes) \
+  p.name = at;             \
+  at += ((size_t)(bytes) + 63) & ~(size_t)63
+  PLACE(kt, 4 * e_words * PANELS(s));
+  PLACE(v, back ? 0 : 4 * s_words * PANELS(ev));
+  PLACE(k, back ? 4 * s_words * PANELS(e) : 0);
+  PLACE(vt, back ? 4 * ev_words * PANELS(s) : 0);
+  PLACE(part, back ? 4 * (BLOCK / 2) * widest : 0);
+  PLACE(query, 2 * BLOCK * (2 * e_words + PAD));
+  PLACE(grad, back ? 2 * BLOCK * (2 * ev_words + PAD) : 0);
+  PLACE(scores, 4 * BLOCK * wide);
+  PLACE(weights, back ? 4 * BLOCK * wide : 0);
+  PLACE(rows, 2 * BLOCK * wide);
+  PLACE(woven, back ? 4 * (BLOCK / 2) * wide : 0);
+  PLACE(sums, 4 * BLOCK * widest);
+  PLACE(dk, back ? 4 * s * e : 0);
+  PLACE(dv, back ? 4 * s * ev : 0);
+  PLACE(words, 4 * 128 * groups_of(r));
+#undef PLACE
+#undef PANELS
+  p.total = at;
+  return p;
+}
+
+static size_t scratch_bf16(const run *r, bool back) { return half_places_of(r, back).total; }
+
+/* Copies n rows as operands: each ends with a 0 where `width` is odd. */
+static void stage_bf16(int64_t n, int64_t width, const uint16_t *from, int64_t row, uint16_t *to,
+                       int64_t ld) {
+  for (int64_t i = 0; i < n; i++, to += ld) {
+    memcpy(to, from + i * row, sizeof *to * (size_t)width);
+    to[width] = 0;
+  }
+}
+
+/* to = f from, rounded. */
+static void narrow(int64_t n, float f, const float *restrict from, uint16_t *restrict to) {
+  for (int64_t j = 0; j < n; j++) to[j] = pg_f32_bf16(f * from[j]);
+}
+
+static void pack_all_bf16(bool flip, int64_t k, int64_t n, const uint16_t *b, int64_t ldb,
+                          uint32_t *to) {
+  PG_AT(pgk_half_kern_of)
+  ()->pack(flip, false, k, n, b, ldb, 0, (n + PGK_HALF_PANEL - 1) / PGK_HALF_PANEL, to);
+}
+
+/* As scores_f32, q not being scaled. */
+static void scores_bf16(const run *r, int64_t head, int64_t begin, int64_t end, int64_t n,
+                        const uint16_t *q, int64_t ldq, const uint32_t *kt, float *x) {
+  const int64_t words = (r->e + 1) / 2;
+  const float scale = (float)r->scale;
+  PG_AT(pgk_half_kern_of)
+  ()->gemm(false, end - begin, n, words, q, ldq / 2, kt, words, false, x, r->wide);
+  for (int64_t i = begin; i < end; i++, x += r->wide) {
+    for (int64_t j = 0; j < n; j++) x[j] *= scale;
+    if (r->mask.data) {
+      const char *m = r->mask.data;
+      const int64_t at = head_offset(r, r->mask.batch, head) + i * r->mask.row;
+      if (r->mask_bool) {
+        mask_row_f32(r, m + at, n, x);
+      } else {
+        const uint16_t *from = (const uint16_t *)m + at;
+        for (int64_t j = 0; j < n; j++) x[j] += pg_bf16_f32(from[j * r->mask_col]);
+      }
+    }
+    if (r->causal)
+      for (int64_t j = i + 1; j < n; j++) x[j] = -INFINITY;
+  }
+}
+
+static void forward_bf16(const run *r, int64_t head, char *scratch) {
+  const half_places p = half_places_of(r, false);
+  const pgk_half_kern *kern = PG_AT(pgk_half_kern_of)();
+  const int64_t ldq = whole(r->e, 2) + PAD, depth = (r->s + 1) / 2;
+  uint32_t *kt = (uint32_t *)(scratch + p.kt), *v = (uint32_t *)(scratch + p.v);
+  uint32_t *words = (uint32_t *)(scratch + p.words);
+  uint16_t *q = (uint16_t *)(scratch + p.query), *rows = (uint16_t *)(scratch + p.rows);
+  float *x = (float *)(scratch + p.scores), *sums = (float *)(scratch + p.sums), f[BLOCK];
+  const uint16_t *from = (const uint16_t *)r->q.data + head_offset(r, r->q.batch, head);
+  uint16_t *to = (uint16_t *)r->out.data + head_offset(r, r->out.batch, head);
+  pack_all_bf16(true, r->e, r->s, (uint16_t *)r->k.data + head_offset(r, r->k.batch, head),
+                r->k.row, kt);
+  pack_all_bf16(false, r->s, r->ev, (uint16_t *)r->v.data + head_offset(r, r->v.batch, head),
+                r->v.row, v);
+  for (int64_t begin = 0, end; begin < r->l; begin = end) {
+    end = pg_min64(begin + BLOCK, r->l);
+    const int64_t m = end - begin, n = keys_of(r, end);
+    stage_bf16(m, r->e, from + begin * r->q.row, r->q.row, q, ldq);
+    scores_bf16(r, head, begin, end, n, q, ldq, kt, x);
+    for (int64_t i = 0; i < m; i++) {
+      float *restrict row = x + i * r->wide;
+      float most = lanes_max_f32(n, row);
+      most = most == -INFINITY ? 0 : most;
+      for (int64_t j = 0; j < n; j++) row[j] = pg_exp_f32(row[j] - most);
+      const float sum = lanes_sum_f32(n, row);
+      f[i] = sum == 0 ? 0 : 1 / sum;
+      if (r->lse)
+        ((float *)r->lse)[head * r->l + begin + i] =
+            sum == 0 ? INFINITY : most + (float)log((double)sum);
+      if (r->limit) {
+        words_of(r, head, begin + i, n, words);
+        drop_row_f32(r, n, words, row);
+      }
+      narrow(n, 1, row, rows + i * r->wide);
+      rows[i * r->wide + n] = 0;
+    }
+    kern->gemm(false, m, r->ev, (n + 1) / 2, rows, r->wide / 2, v, depth, false, sums, r->ev);
+    for (int64_t i = 0; i < m; i++)
+      narrow(r->ev, f[i], sums + i * r->ev, to + (begin + i) * r->out.row);
+  }
+}
+
+static void backward_bf16(const run *r, int64_t head, char *scratch) {
+  const half_places p = half_places_of(r, true);
+  const pgk_half_kern *kern = PG_AT(pgk_half_kern_of)();
+  const int64_t ldq = whole(r->e, 2) + PAD, ldg = whole(r->ev, 2) + PAD, depth = (r->s + 1) / 2;
+  const int64_t ev_words = (r->ev + 1) / 2;
+  uint32_t *kt = (uint32_t *)(scratch + p.kt), *k = (uint32_t *)(scratch + p.k);
+  uint32_t *vt = (uint32_t *)(scratch + p.vt), *part = (uint32_t *)(scratch + p.part);
+  uint32_t *words = (uint32_t *)(scratch + p.words), *woven = (uint32_t *)(scratch + p.woven);
+  uint16_t *q = (uint16_t *)(scratch + p.query), *g = (uint16_t *)(scratch + p.grad);
+  uint16_t *rows = (uint16_t *)(scratch + p.rows);
+  float *x = (float *)(scratch + p.scores), *y = (float *)(scratch + p.weights);
+  float *sums = (float *)(scratch + p.sums);
+  float *dk_sums = (float *)(scratch + p.dk), *dv_sums = (float *)(scratch + p.dv);
+#define AT_HEAD(name) ((uint16_t *)r->name.data + head_offset(r, r->name.batch, head))
+  const uint16_t *q_in = AT_HEAD(q), *k_in = AT_HEAD(k), *v_in = AT_HEAD(v);
+  const uint16_t *out = AT_HEAD(out), *dout = AT_HEAD(dout);
+  uint16_t *dq = r->dq.data ? AT_HEAD(dq) : NULL, *dk = r->dk.data ? AT_HEAD(dk) : NULL;
+  uint16_t *dv = r->dv.data ? AT_HEAD(dv) : NULL, *dm = r->dmask.data ? AT_HEAD(dmask) : NULL;
+#undef AT_HEAD
+  pack_all_bf16(true, r->e, r->s, k_in, r->k.row, kt);
+  pack_all_bf16(true, r->ev, r->s, v_in, r->v.row, vt);
+  if (dq) pack_all_bf16(false, r->s, r->e, k_in, r->k.row, k);
+  if (dk) memset(dk_sums, 0, sizeof(float) * (size_t)(r->s * r->e));
+  if (dv) memset(dv_sums, 0, sizeof(float) * (size_t)(r->s * r->ev));
+  for (int64_t begin = 0, end; begin < r->l; begin = end) {
+    end = pg_min64(begin + BLOCK, r->l);
+    const int64_t m = end - begin, n = keys_of(r, end), pairs = (m + 1) / 2;
+    stage_bf16(m, r->e, q_in + begin * r->q.row, r->q.row, q, ldq);
+    stage_bf16(m, r->ev, dout + begin * r->dout.row, r->dout.row, g, ldg);
+    scores_bf16(r, head, begin, end, n, q, ldq, kt, x);
+    kern->gemm(false, m, n, ev_words, g, ldg / 2, vt, ev_words, false, y, r->wide);
+    for (int64_t i = 0; i < m; i++) {
+      float *restrict a = x + i * r->wide, *restrict b = y + i * r->wide;
+      const uint16_t *restrict o = out + (begin + i) * r->out.row;
+      const float lse = ((const float *)r->lse)[head * r->l + begin + i];
+      for (int64_t j = 0; j < r->ev; j++) sums[j] = pg_bf16_f32(o[j]) * pg_bf16_f32(g[i * ldg + j]);
+      const float sum = lanes_sum_f32(r->ev, sums);
+      for (int64_t j = 0; j < n; j++) a[j] = pg_exp_f32(a[j] - lse);
+      if (r->limit) {
+        words_of(r, head, begin + i, n, words);
+        drop_row_f32(r, n, words, b);
+      }
+      for (int64_t j = 0; j < n; j++) b[j] = a[j] * (b[j] - sum);
+      if (r->limit) drop_row_f32(r, n, words, a);
+      if (dq) {
+        narrow(n, 1, b, rows + i * r->wide);
+        rows[i * r->wide + n] = 0;
+      }
+      if (!dm) continue;
+      uint16_t *row = dm + (begin + i) * r->dmask.row;
+      narrow(n, 1, b, row);
+      memset(row + n, 0, sizeof *row * (size_t)(r->s - n));
+    }
+    if (dv) {
+      pack_all_bf16(false, m, r->ev, g, ldg, part);
+      kern->weave(m, n, x, r->wide, woven, r->wide);
+      kern->gemm(true, n, r->ev, pairs, woven, r->wide, part, pairs, true, dv_sums, r->ev);
+    }
+    if (dk) {
+      pack_all_bf16(false, m, r->e, q, ldq, part);
+      kern->weave(m, n, y, r->wide, woven, r->wide);
+      kern->gemm(true, n, r->e, pairs, woven, r->wide, part, pairs, true, dk_sums, r->e);
+    }
+    if (!dq) continue;
+    kern->gemm(false, m, r->e, (n + 1) / 2, rows, r->wide / 2, k, depth, false, sums, r->e);
+    for (int64_t i = 0; i < m; i++)
+      narrow(r->e, (float)r->scale, sums + i * r->e, dq + (begin + i) * r->dq.row);
+  }
+  for (int64_t i = 0; i < r->s; i++) {
+    if (dk) narrow(r->e, (float)r->scale, dk_sums + i * r->e, dk + i * r->dk.row);
+    if (dv) narrow(r->ev, 1, dv_sums + i * r->ev, dv + i * r->dv.row);
+  }
+}
+
 static const attention_kern kerns[PG_NDTYPES] = {
-    [PG_F32] = {PG_AT(pgk_panel_f32), forward_f32, backward_f32},
-    [PG_F64] = {PG_AT(pgk_panel_f64), forward_f64, backward_f64}};
+    [PG_F32] = {PG_F32, scratch_f32, forward_f32, backward_f32},
+    [PG_F64] = {PG_F64, scratch_f64, forward_f64, backward_f64},
+    [PG_BF16] = {PG_F32, scratch_bf16, forward_bf16, backward_bf16}};
 
 /* Lanes [begin, end): each takes every lanes-th head. */
 static void forward_lanes(void *arg, int64_t begin, int64_t end) {
@@ -273,10 +483,9 @@ static void backward_lanes(void *arg, int64_t begin, int64_t end) {
 
 /* A head's result does not depend on its lane, so there may be as many as threads. */
 static pg_status run_lanes(run *r, bool back) {
-  places p = places_of(r, back);
   r->lanes = pg_min64(pg_max64(r->ctx->threads, 1), r->count);
   if (r->lanes == 0) return PG_OK;
-  r->lane_bytes = (size_t)(p.total * r->size);
+  r->lane_bytes = r->kern->scratch(r, back);
   r->bytes = r->lane_bytes * (size_t)r->lanes;
   PG_TRY(pg_alloc(r->ctx, r->bytes, (void **)&r->block));
   pg_par_for(r->ctx, r->lanes, 1, back ? backward_lanes : forward_lanes, r);
@@ -352,7 +561,8 @@ static pg_status check_mask(pg_call *c, int nd, const int64_t *shape) {
 }
 
 static pg_status infer(pg_call *c) {
-  PG_TRY(pg_want(c, QUERY, PG_M_REAL));
+  const bool half = PG_AT(pgk_half_kern_of)() && pg_isa_has_bf16();
+  PG_TRY(pg_want(c, QUERY, half ? PG_M_FLOAT : PG_M_REAL));
   for (int i = QUERY; i <= VALUE; i++) {
     PG_TRY(pg_want_same_dtype(c, i, QUERY));
     if (c->in[i]->nd < 2)
@@ -434,8 +644,7 @@ static pg_status forward(pg_call *c) {
   pg_status s = open_inputs(c, in);
   if (s != PG_OK) goto done;
   fill_run(c, in, c->out[0], &r);
-  if (c->recording)
-    s = pg_tensor_new(c->ctx, (pg_dtype)c->out[0]->dtype, 2, (int64_t[]){r.count, r.l}, &lse);
+  if (c->recording) s = pg_tensor_new(c->ctx, r.kern->sums, 2, (int64_t[]){r.count, r.l}, &lse);
   if (s == PG_OK && c->recording && r.limit)
     s = pg_tensor_new(c->ctx, PG_I64, 1, (int64_t[]){2}, &place);
   if (s != PG_OK) goto done;

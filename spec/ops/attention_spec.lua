@@ -1,5 +1,6 @@
 --- scaled_dot_product_attention: PyTorch's values and gradients, blocks, masks, dropout, layouts,
--- messages. Relies on spec/helper.lua. Sources: core/ops/attention.c, core/kernels/pack.c.
+-- messages. Relies on spec/helper.lua. Sources: core/ops/attention.c, core/kernels/pack.c,
+-- core/kernels/half.c.
 
 local H = require "spec.helper"
 local core = require "perigee.core"
@@ -122,4 +123,100 @@ it("scaled_dot_product_attention keeps the order of memory of its query", functi
   local y = attention(q, q, q)
   assert.same(q:stride(), y:stride())
   H.same(y, attention(q:contiguous(), q:contiguous(), q:contiguous()), 1e-6)
+end)
+
+-- Output and gradients in this dtype at values that bfloat16 holds.
+local function trace(args, dtype)
+  core.manual_seed(7)
+  local leaves, given = {}, {}
+  for i = 1, 7 do
+    given[i] = args[i]
+    if core.is_tensor(args[i]) and args[i].dtype ~= "bool" then
+      given[i] = args[i]:to(dtype)
+      given[i].requires_grad = true
+      leaves[#leaves + 1] = given[i]
+    end
+  end
+  local y = attention(table.unpack(given, 1, 7))
+  local g = ops.cos(ops.arange(1, y:numel()):to "float32"):view(y.shape):to "bfloat16":to(dtype)
+  core.backward(y, g)
+  local all = {y:detach()}
+  for _, t in ipairs(leaves) do all[#all + 1] = t.grad end
+  return all
+end
+
+local function half(...) return H.randn(...):to "bfloat16" end
+local BFLOAT16 = {
+  plain = {half(2, 65, 17), half(2, 130, 17), half(2, 130, 33)},
+  one = {half(1, 1), half(1, 1), half(1, 1)},
+  odd = {half(2, 3, 71, 15), half(2, 3, 45, 15), half(2, 3, 45, 7)},
+  heads = {half(2, 70, 4, 32):transpose(2, 3), half(2, 70, 4, 32):transpose(2, 3),
+    half(2, 70, 4, 32):transpose(2, 3), nil, 0, true},
+  causal = {half(3, 131, 16), half(3, 131, 16), half(3, 131, 16), nil, 0, true, 0.3},
+  ["bool mask"] = {half(2, 2, 9, 8), half(2, 2, 20, 8), half(2, 2, 20, 5),
+    H.randn(2, 1, 9, 20):gt(0)},
+  ["added mask"] = {half(2, 2, 9, 8), half(2, 2, 21, 8), half(2, 2, 21, 5), half(2, 2, 9, 21)},
+  dropout = {half(2, 66, 8), half(2, 35, 8), half(2, 35, 10), nil, 0.3},
+  spread = {half(2, 1, 14, 6), half(3, 23, 6), half(23, 6)},
+}
+for name, args in pairs(BFLOAT16) do
+  it("scaled_dot_product_attention in bfloat16 is near that of float64: " .. name, function()
+    local got, want = trace(args, "bfloat16"), trace(args, "float64")
+    for i, t in ipairs(got) do
+      assert.equal("bfloat16", t.dtype)
+      local size = want[i]:abs():max():item()
+      local gap = (t:to "float64" - want[i]):abs():max():item()
+      assert.is_true(gap <= 0.015 * size + 1e-9, ("%d off by %g at %g"):format(i, gap, size))
+    end
+  end)
+end
+
+it("scaled_dot_product_attention in bfloat16 has the same bits with 1 and 2 threads", function()
+  local threads = core.num_threads()
+  for _, args in pairs(BFLOAT16) do
+    core.num_threads(1)
+    local alone = trace(args, "bfloat16")
+    core.num_threads(2)
+    local shared = trace(args, "bfloat16")
+    core.num_threads(threads)
+    for i, t in ipairs(alone) do assert.equal(t:bytes(), shared[i]:bytes()) end
+  end
+end)
+
+it("scaled_dot_product_attention in bfloat16 gives zeros for queries that see nothing", function()
+  local mask = ops.ones({3, 5}, {dtype = "bool"})
+  mask[2] = false
+  local all = trace({half(3, 4), half(5, 4), half(5, 2), mask}, "bfloat16")
+  assert.same({0, 0}, all[1][2]:totable())
+  assert.same({0, 0, 0, 0}, all[2][2]:totable())
+  for _, t in ipairs(all) do assert.is_true(ops.isfinite(t):all():item()) end
+end)
+
+it("scaled_dot_product_attention in bfloat16 passes NaN on, within a row only", function()
+  local q, k = half(3, 4), half(5, 4)
+  q[{2, 1}] = 0 / 0
+  local y = attention(q, k, k):to "float32"
+  assert.is_true(ops.isnan(y[2]):all():item())
+  assert.is_true(ops.isfinite(y[1]):all():item() and ops.isfinite(y[3]):all():item())
+end)
+
+it("scaled_dot_product_attention in bfloat16 has second gradients", function()
+  for _, args in pairs(BFLOAT16) do
+    local results = {}
+    for i, dtype in ipairs {"bfloat16", "float64"} do
+      core.manual_seed(7)
+      local given = {table.unpack(args, 1, 7)}
+      for j = 1, 3 do
+        given[j] = args[j]:to(dtype)
+        given[j].requires_grad = true
+      end
+      if given[4] and given[4].dtype ~= "bool" then given[4] = given[4]:to(dtype) end
+      local y = attention(table.unpack(given, 1, 7))
+      local g = core.grad({y:square():sum()}, {given[1]}, {create_graph = true})[1]
+      g:square():sum():backward()
+      results[i] = given[3].grad:to "float64"
+    end
+    local size = results[2]:abs():max():item()
+    assert.is_true((results[1] - results[2]):abs():max():item() <= 0.1 * size + 1e-9)
+  end
 end)
