@@ -301,6 +301,7 @@ pg_status pg__record(pg_call *c, pg_tensor *before) {
   n->nin = c->nin;
   n->nout = c->nout;
   n->narg = narg;
+  n->widened = c->widen == PG_WIDEN_DONE;
   n->nints = c->nints;
   n->bytes = bytes;
   n->edge = (pg_edge *)(block + at_edge);

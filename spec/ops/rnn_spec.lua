@@ -183,7 +183,7 @@ for name, gates in pairs(GATES) do
       local bits = {}
       for _, y in ipairs(results) do bits[#bits + 1] = y:detach():bytes() end
       for _, g in ipairs(grads) do bits[#bits + 1] = g:bytes() end
-      if seen then assert.same(seen, bits) end
+      for i = 1, seen and #bits or 0 do assert.is_true(seen[i] == bits[i], "tensor " .. i) end
       seen = bits
     end
     local results = table.pack(lowered(table.unpack(args, 1, args.n)))
