@@ -80,6 +80,43 @@ static inline uint8_t f32_to_u8(float x) {
 #define BOOL_U8(x)   ((x) != 0)
 #define BOOL_BOOL(x) (x)
 
+/* Every k-th element of x, one after another. */
+#define EVERY(k, T)                                           \
+  do {                                                        \
+    T *y = (T *)p[0];                                         \
+    const T *x = (const T *)p[1];                             \
+    PG_IVDEP for (int64_t i = 0; i < n; i++) y[i] = x[(k)*i]; \
+  } while (0)
+
+/* COPY(32) -> static bool copy_32(n, p, s): does p[0][i] = p[1][i] for elements of 32 bits if p[0]
+ * is contiguous and p[1] has one of the steps for which there is vector code. */
+#define COPY(BITS)                                                       \
+  static bool copy_##BITS(int64_t n, char *const *p, const int64_t *s) { \
+    const int64_t size = BITS / 8;                                       \
+    if (s[0] != size) return false;                                      \
+    if (s[1] == 2 * size) EVERY(2, uint##BITS##_t);                      \
+    else if (s[1] == 3 * size) EVERY(3, uint##BITS##_t);                 \
+    else if (s[1] == 4 * size) EVERY(4, uint##BITS##_t);                 \
+    else return false;                                                   \
+    return true;                                                         \
+  }
+COPY(8)
+COPY(16)
+COPY(32)
+COPY(64)
+static bool copy_every(size_t size, int64_t n, char *const *p, const int64_t *s) {
+  switch (size) {
+  case 1:
+    return copy_8(n, p, s);
+  case 2:
+    return copy_16(n, p, s);
+  case 4:
+    return copy_32(n, p, s);
+  default:
+    return copy_64(n, p, s);
+  }
+}
+
 /* CAST(F64, F32) -> static void cast_F64_F32(n, p, s, arg): p[0][i] = (double)p[1][i]. */
 #define CAST(TO, FROM)                                                                           \
   static void cast_##TO##_##FROM(int64_t n, char *const *p, const int64_t *s, const void *arg) { \
@@ -93,7 +130,7 @@ static inline uint8_t f32_to_u8(float x) {
       TO *y = (TO *)p[0];                                                                        \
       const TO v = TO##_##FROM(*(const FROM *)p[1]);                                             \
       PG_IVDEP for (int64_t i = 0; i < n; i++) y[i] = v;                                         \
-    } else {                                                                                     \
+    } else if (PG_##TO != PG_##FROM || !copy_every(sizeof(TO), n, p, s)) {                       \
       for (int64_t i = 0; i < n; i++)                                                            \
         *(TO *)(p[0] + i * s[0]) = TO##_##FROM(*(const FROM *)(p[1] + i * s[1]));                \
     }                                                                                            \
@@ -227,6 +264,47 @@ static void turn(int64_t n, int64_t m, const uint32_t *restrict x, int64_t sx, u
     for (int64_t i = j < whole_m ? whole_n : 0; i < n; i++) y[j * sy + i] = x[i * sx + j];
 }
 
+/* 64 bytes, wherever they lie. */
+typedef char wide __attribute__((vector_size(64), aligned(1), may_alias));
+
+/* Rows of w bytes, or of up to 2 w: two moves that may overlap. */
+static inline void short_rows(int64_t count, size_t bytes, size_t w, char *restrict to, int64_t sy,
+                              const char *restrict from, int64_t sx) {
+  const size_t last = bytes - w;
+  if (!last)
+    for (; count > 0; count--, to += sy, from += sx) memcpy(to, from, w);
+  for (; count > 0; count--, to += sy, from += sx) {
+    char a[32], b[32];
+    memcpy(a, from, w);
+    memcpy(b, from + last, w);
+    memcpy(to, a, w);
+    memcpy(to + last, b, w);
+  }
+}
+
+static void rows(int64_t count, size_t bytes, char *restrict to, int64_t sy,
+                 const char *restrict from, int64_t sx) {
+  if (bytes >= 64) {
+    const size_t last = bytes - 64;
+    for (; count > 0; count--, to += sy, from += sx) {
+      for (size_t at = 0; at < last; at += 64) *(wide *)(to + at) = *(const wide *)(from + at);
+      *(wide *)(to + last) = *(const wide *)(from + last);
+    }
+  } else if (bytes >= 32) {
+    short_rows(count, bytes, 32, to, sy, from, sx);
+  } else if (bytes >= 16) {
+    short_rows(count, bytes, 16, to, sy, from, sx);
+  } else if (bytes >= 8) {
+    short_rows(count, bytes, 8, to, sy, from, sx);
+  } else if (bytes >= 4) {
+    short_rows(count, bytes, 4, to, sy, from, sx);
+  } else if (bytes >= 2) {
+    short_rows(count, bytes, 2, to, sy, from, sx);
+  } else if (bytes) {
+    for (; count > 0; count--, to += sy, from += sx) *to = *from;
+  }
+}
+
 #define ROW(TO)                                                                                    \
   [PG_##                                                                                           \
       TO] = {[PG_F32] = cast_##TO##_F32, [PG_F64] = cast_##TO##_F64, [PG_BF16] = cast_##TO##_BF16, \
@@ -244,4 +322,5 @@ const pg_kern PG_AT(pg_kern) = {
     .stream = stream,
     .settle = settle,
     .turn = turn,
+    .rows = rows,
 };

@@ -20,6 +20,9 @@ typedef struct pg_kern {
   /* y[j sy + i] = x[i sx + j], i < n, j < m: 32-bit elements. */
   void (*turn)(int64_t n, int64_t m, const uint32_t *restrict x, int64_t sx, uint32_t *restrict y,
                int64_t sy);
+  /* Copies count rows of `bytes` each, whose starts lie sy and sx bytes apart. */
+  void (*rows)(int64_t count, size_t bytes, char *restrict to, int64_t sy,
+               const char *restrict from, int64_t sx);
 } pg_kern;
 
 extern const pg_kern pg_kern_base, pg_kern_v3, pg_kern_v4;

@@ -120,14 +120,12 @@ ACTIVATION(mish, 12, (a * MISH(a)), in, 20,
            (a * (MISH(b) + b * V1(sigmoid, b) * (1 - MISH(b) * MISH(b)))),
            "g * (tanh(softplus(x)) + x * sigmoid(x) * (1 - square(tanh(softplus(x)))))")
 
-/* gelu: x Phi(x) with the normal distribution's Phi and its density, and the form with tanh(u),
+/* gelu: x Phi(x) with the normal distribution's Phi, and the form with tanh(u),
  * u = sqrt(2/pi) (x + 0.044715 x^3). */
-#define PHI(x)     ((T)0.5 * (1 + V1(erf, (x) * (T)0.70710678118654752)))
-#define DENSITY(x) ((T)0.39894228040143268 * V1(exp, (T)-0.5 * (x) * (x)))
 #define TANH_U(x)  V1(tanh, (T)0.79788456080286536 * ((x) + (T)0.044715 * (x) * (x) * (x)))
 #define SLOPE_U(x) ((T)0.79788456080286536 * (1 + (T)0.134145 * (x) * (x)))
 #define TEXT_U     "(0.79788456080286536 * (x + 0.044715 * x * x * x))"
-ACTIVATION(gelu_erf, 14, (a * PHI(a)), in, 24, (a * (PHI(b) + b * DENSITY(b))),
+ACTIVATION(gelu_erf, 8, (a * V1(phi, a)), in, 8, (a * V1(phi_slope, b)),
            "g * (0.5 * (1 + erf(x * 0.70710678118654752)) + x * 0.39894228040143268 * "
            "exp(-0.5 * x * x))")
 ACTIVATION(gelu_tanh, 12, ((T)0.5 * a * (1 + TANH_U(a))), in, 14,

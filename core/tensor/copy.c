@@ -2,6 +2,7 @@
  * spec/tensor/copy_spec.lua. */
 #include <string.h>
 
+#include "base/par.h"
 #include "tensor/iter.h"
 
 const pg_kern *pg__kern(const pg_ctx *ctx) {
@@ -34,6 +35,45 @@ static bool same_layout(const pg_tensor *a, const pg_tensor *b) {
   return pg_is_dense(a);
 }
 
+/* Rows of an iterator over two tensors whose innermost dim is contiguous in both. */
+static void copy_rows(void *arg, int64_t begin, int64_t end) {
+  const pg_iter *it = arg;
+  char *to = it->data[0];
+  const char *from = it->data[1];
+  int64_t at[PG_MAX_DIMS], rest = begin;
+  for (int d = 1; d < it->nd; d++) {
+    at[d] = rest % it->shape[d];
+    rest /= it->shape[d];
+    to += at[d] * it->stride[d][0];
+    from += at[d] * it->stride[d][1];
+  }
+  const size_t bytes = (size_t)it->shape[0] * it->size;
+  while (begin < end) {
+    const int64_t n = pg_min64(end - begin, it->shape[1] - at[1]);
+    it->kern->rows(n, bytes, to, it->stride[1][0], from, it->stride[1][1]);
+    begin += n;
+    to += n * it->stride[1][0];
+    from += n * it->stride[1][1];
+    at[1] += n;
+    for (int d = 1; d < it->nd - 1 && at[d] == it->shape[d]; d++) {
+      to += it->stride[d + 1][0] - it->shape[d] * it->stride[d][0];
+      from += it->stride[d + 1][1] - it->shape[d] * it->stride[d][1];
+      at[d] = 0;
+      at[d + 1]++;
+    }
+  }
+}
+
+/* Copies rows that one thread can take whole; false: not so, nothing was done. */
+static bool copy_by_rows(pg_ctx *ctx, pg_iter *it) {
+  const int64_t unit = (int64_t)it->size;
+  if (it->nd < 2 || it->stream || it->stride[0][0] != unit || it->stride[0][1] != unit)
+    return false;
+  if (it->shape[0] > pg_grain(1)) return false;
+  pg_par_for(ctx, it->numel / it->shape[0], pg_grain(it->shape[0]), copy_rows, it);
+  return true;
+}
+
 pg_status pg_tensor_copy(pg_tensor *dst, const pg_tensor *src) {
   pg_ctx *ctx = dst->ctx;
   int nd;
@@ -53,8 +93,9 @@ pg_status pg_tensor_copy(pg_tensor *dst, const pg_tensor *src) {
   pg_tensor *const t[2] = {dst, (pg_tensor *)src};
   pg_iter it;
   pg_iter_init(&it, dst->nd, dst->shape, 2, t);
-  if (dst->dtype != src->dtype || !pg__copy_turned(ctx, &it, pg_dtype_size((pg_dtype)dst->dtype)))
-    pg_iter_run(ctx, &it, 1, pg__kern(ctx)->cast[dst->dtype][src->dtype], NULL);
+  if (dst->dtype == src->dtype && (copy_by_rows(ctx, &it) || pg__copy_turned(ctx, &it, it.size)))
+    return PG_OK;
+  pg_iter_run(ctx, &it, 1, it.kern->cast[dst->dtype][src->dtype], NULL);
   return PG_OK;
 }
 

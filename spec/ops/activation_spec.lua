@@ -164,6 +164,40 @@ describe("activations", function()
     end
   end)
 
+  it("gelu of float32 is as near as its normal distribution", function()
+    local list = {}
+    for i = -4000, 4000 do list[#list + 1] = i * 0.00201 end
+    for _, v in ipairs {1e-30, 1e-5, 5.53, 5.5399, 5.541, 6.0499, 6.051, 12, 100, 1e30} do
+      list[#list + 1] = v
+      list[#list + 1] = -v
+    end
+    local x = core.tensor(list)
+    local wide = x:to "float64"
+    x.requires_grad, wide.requires_grad = true, true
+    local y, exact = ops.gelu(x), ops.gelu(wide)
+    y:sum():backward()
+    exact:sum():backward()
+    local size = wide:detach():abs()
+    local off = (y:detach():to "float64" - exact:detach()):abs()
+    assert.is_true((off - 3e-7 * size):max():item() <= 0)
+    assert.is_true((x.grad:to "float64" - wide.grad):abs():max():item() <= 4e-7)
+  end)
+
+  it("gelu keeps signed zeros, huge numbers and NaN", function()
+    for _, dtype in ipairs {"float32", "float64"} do
+      local huge = dtype == "float32" and 3e38 or 1e300
+      local x = core.tensor({0, -0.0, huge, -huge, 7, -7, math.huge, -math.huge, 0 / 0},
+        {dtype = dtype, requires_grad = true})
+      local y = ops.gelu(x)
+      y:sum():backward()
+      local seven = dtype == "float32" and -0.0 or H.values(y)[6] -- at most 1e-11
+      assert.is_true(math.abs(seven) < 1e-11)
+      H.same(y, {0, -0.0, H.values(x)[3], -0.0, 7, seven, math.huge, 0 / 0, 0 / 0},
+        {tol = 1e-10, signs = true})
+      H.same(x.grad, {0.5, 0.5, 1, 0, 1, 0, 0 / 0, 0 / 0, 0 / 0}, 1e-9)
+    end
+  end)
+
   it("work in place inside a graph", function()
     local x = H.generator("float64", 2).randn(3, 4)
     H.gradcheck(function(v) return ops.relu_(v * 2) end, x)

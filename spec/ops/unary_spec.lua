@@ -124,6 +124,35 @@ describe("functions of one tensor", function()
     end
   end)
 
+  it("erf agrees with its series to some units in the last place", function()
+    local function erf(x) -- 2 / sqrt(pi) exp(-x^2) sum x^(2n+1) 2^n / (1 3 5 ..): no cancellation
+      local term, sum, n = x, x, 0
+      while math.abs(term) > 1e-18 * math.abs(sum) do
+        n = n + 1
+        term = term * 2 * x * x / (2 * n + 1)
+        sum = sum + term
+      end
+      return 2 / math.sqrt(math.pi) * math.exp(-x * x) * sum
+    end
+    local x = {1e-300, 1e-20, 1e-5, 0.99999999999999989, 1, 5.9, 5.93, 6, 6.1}
+    for i = 1, 2000 do x[#x + 1] = i * 0.00301 end
+    for _, dtype in ipairs {"float32", "float64"} do
+      local tol = dtype == "float64" and 1e-15 or 1.5e-7
+      for sign = -1, 1, 2 do
+        local rounded = (core.tensor(x, {dtype = dtype}) * sign):to "float64"
+        local y = H.values(rounded:to(dtype):erf():to "float64")
+        for i, v in ipairs(H.values(rounded)) do
+          local e = erf(v)
+          local near = tol * (1 + v * v) -- so far the series goes
+          assert.is_true(math.abs(y[i] - e) <= near * math.abs(e),
+            ("erf(%.17g) of %s: %.17g, not %.17g"):format(v, dtype, y[i], e))
+        end
+      end
+      H.same(core.tensor({1e300, math.huge, -1e300, -math.huge, 0 / 0, 0, -0.0},
+        {dtype = dtype}):erf(), {1, 1, -1, -1, 0 / 0, 0, -0.0}, {tol = 0, signs = true})
+    end
+  end)
+
   it("promote integers and bools to float32", function()
     for name in ("exp log sqrt sin sigmoid erf"):gmatch "%S+" do
       for _, dtype in ipairs {"int64", "uint8", "bool"} do

@@ -6,6 +6,13 @@ local H = require "spec.helper"
 local core = require "perigee.core"
 local ops = core.ops
 
+--- The elements as numbers, of any dtype.
+local function numbers(x) return H.values(x.dtype == "bfloat16" and x:to "float32" or x) end
+--- A tensor of small numbers, of any dtype.
+local function make(values, dtype, shape)
+  return H.make(values, dtype == "bfloat16" and "float32" or dtype, shape):to(dtype)
+end
+
 local DTYPES = {"float32", "float64", "bfloat16", "int64", "uint8", "bool"}
 
 describe("casts", function()
@@ -53,6 +60,56 @@ describe("copies between layouts", function()
     H.same(last, image, 0)
     H.same(last:contiguous(), image, 0)
     H.same(last:slice(4, 2, -1, 2):contiguous(), image:slice(4, 2, -1, 2), 0)
+  end)
+
+  it("copy rows of any length", function()
+    for _, dtype in ipairs {"float32", "bfloat16", "float64", "uint8"} do
+      for width = 1, 140 do
+        local shape = {2, 5, 3, width}
+        local n, values, swapped = 30 * width, {}, {}
+        for i = 1, n do values[i] = i * 7 % 251 end
+        if dtype == "bfloat16" then -- seven bits
+          for i = 1, n do values[i] = values[i] % 128 end
+        end
+        for i = 0, n - 1 do -- swapped[a, c, b, :] = values[a, b, c, :]
+          local k, row = i % width, i // width
+          local c, b, a = row % 3, row // 3 % 5, row // 15
+          swapped[((a * 3 + c) * 5 + b) * width + k + 1] = values[i + 1]
+        end
+        local x = make(values, dtype, shape)
+        local y = x:permute {1, 3, 2, 4}
+        assert.same(swapped, numbers(y:contiguous()))
+        assert.same(values, numbers(y:contiguous():permute({1, 3, 2, 4}):contiguous()))
+        local wide = ops.zeros({2, 5, 3, width + 2}, {dtype = dtype})
+        wide:narrow(4, 2, width):copy_(x)
+        assert.same(values, numbers(wide:narrow(4, 2, width)))
+        local edges = ops.cat({wide:narrow(4, 1, 1), wide:narrow(4, width + 2, 1)}, 4)
+        assert.equal(0, edges:to("float32"):abs():sum():item())
+      end
+    end
+  end)
+
+  it("copy long rows with both threads", function()
+    local x = H.randn(7, 90, 5, 100)
+    local y = x:permute {3, 1, 2, 4}
+    for i = 1, 5 do H.same(y:contiguous()[i], x:select(3, i), 0) end
+    assert.is_true(y:contiguous():equal(y))
+  end)
+
+  it("take every second, third, .. element", function()
+    for _, dtype in ipairs {"float32", "bfloat16", "float64", "uint8", "int64", "bool"} do
+      for _, n in ipairs {1, 2, 15, 16, 17, 63, 64, 65, 200} do
+        for step = 2, 5 do
+          local values, expected = {}, {}
+          for i = 1, n * step do values[i] = dtype == "bool" and i * i % 3 % 2 or i * 7 % 127 end
+          local x = make(values, dtype, {n, step})
+          for k = 1, step do
+            for i = 1, n do expected[i] = values[(i - 1) * step + k] end
+            assert.same(expected, numbers(x:select(2, k):contiguous()))
+          end
+        end
+      end
+    end
   end)
 end)
 
