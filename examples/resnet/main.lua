@@ -24,26 +24,27 @@ local option = pg.cli.options {
 
 -- The net -----------------------------------------------------------------------------------------
 
-local function convolution(from, to, size, stride)
+local function convolution(from, to, size, stride, ...)
   return nn.Sequential {
     nn.Conv2d(from, to, size, {stride = stride, padding = size // 2, bias = false}),
     nn.BatchNorm2d(to),
+    ...
   }
 end
 
 local Residual = nn.Module:extend "Residual"
 function Residual:init(from, to, stride)
-  self.first = convolution(from, to, 3, stride)
+  self.first = convolution(from, to, 3, stride, nn.ReLU())
   self.second = convolution(to, to, 3, 1)
   local same = from == to and stride == 1
   self.pass = same and nn.Identity() or convolution(from, to, 1, stride)
 end
 function Residual:forward(x)
-  return F.relu(self.second(F.relu(self.first(x))) + self.pass(x))
+  return F.relu(self.second(self.first(x)) + self.pass(x))
 end
 
 local function resnet(width, blocks, classes)
-  local layers, channels = {convolution(3, width, 3, 1), nn.ReLU()}, width
+  local layers, channels = {convolution(3, width, 3, 1, nn.ReLU())}, width
   for stage = 1, 3 do
     for block = 1, blocks do
       local to = width << stage - 1

@@ -10,6 +10,8 @@ Sequential._numbered = true
 
 --- `nn.Sequential {nn.Linear(4, 8), nn.ReLU()}` or `nn.Sequential(a, b)`; `name = ".."` in the
 -- table names the whole. Children count from "1"; one made with {name = ".."} goes by its name.
+-- A ReLU, Sigmoid or Tanh directly behind a layer runs as one op with it, with the same results,
+-- unless one of the two has hooks; results between layers are given up at once.
 function Sequential:init(first, ...)
   local list = {first, ...}
   if type(first) == "table" and getmetatable(first) == nil then

@@ -6,19 +6,16 @@ local training = require "spec.bench.training"
 local function block_class(nn)
   local Block = nn.Module:extend "Block"
   function Block:init(from, to, stride)
-    self.conv1 = nn.Conv2d(from, to, 3, {stride = stride, padding = 1, bias = false})
-    self.bn1 = nn.BatchNorm2d(to)
-    self.conv2 = nn.Conv2d(to, to, 3, {padding = 1, bias = false})
-    self.bn2 = nn.BatchNorm2d(to)
+    self.main = nn.Sequential {
+      nn.Conv2d(from, to, 3, {stride = stride, padding = 1, bias = false}), nn.BatchNorm2d(to),
+      nn.ReLU(), nn.Conv2d(to, to, 3, {padding = 1, bias = false}), nn.BatchNorm2d(to)}
     if stride ~= 1 or from ~= to then
       self.downsample = nn.Sequential {nn.Conv2d(from, to, 1, {stride = stride, bias = false}),
         nn.BatchNorm2d(to)}
     end
   end
   function Block:forward(x)
-    local h = nn.functional.relu(self.bn1(self.conv1(x)))
-    h = self.bn2(self.conv2(h))
-    return nn.functional.relu(h + (self.downsample and self.downsample(x) or x))
+    return nn.functional.relu(self.main(x) + (self.downsample and self.downsample(x) or x))
   end
   return Block
 end
