@@ -501,11 +501,12 @@ static pg_status apply(pg_call *c) {
   ctx->doing = c->name ? c->name : c->op->name;
   pg_tensor *owned[PG_MAX_IN] = {0}, *given[PG_MAX_IN];
   int n = c->nin < PG_MAX_IN ? c->nin : PG_MAX_IN;
-  const bool autocast = ctx->autocast;
+  const bool autocast = ctx->autocast, held = ctx->holds_data;
   for (int i = 0; i < n; i++) given[i] = c->in[i];
   c->given = given;
   pg_status s = run(c, owned);
   ctx->autocast = autocast;
+  ctx->holds_data = held;
   c->given = NULL;
   for (int i = 0; i < n; i++) {
     c->in[i] = given[i];

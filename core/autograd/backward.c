@@ -440,6 +440,7 @@ enum { NIN_STACK = 16 };
 static pg_status run_node(engine *e, pg_node *n) {
   pg_ctx *ctx = e->ctx;
   const char *doing = ctx->doing;
+  const bool held = ctx->holds_data;
   pg_tensor *gin_room[NIN_STACK], **gin = gin_room, *into[NIN_STACK];
   bool need_room[NIN_STACK], *need = need_room;
   void *block = NULL;
@@ -496,6 +497,7 @@ static pg_status run_node(engine *e, pg_node *n) {
 done:
   pg_free(ctx, block, bytes);
   ctx->doing = doing;
+  ctx->holds_data = held;
   return s;
 }
 

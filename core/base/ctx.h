@@ -12,7 +12,7 @@
 
 typedef enum pg_level { PG_BASE, PG_V3, PG_V4, PG_NLEVELS } pg_level;
 
-enum { PG_SLOT_OPS, PG_SLOT_DNN, PG_SLOT_CHOICE, PG_SLOT_LUA, PG_NSLOTS };
+enum { PG_SLOT_OPS, PG_SLOT_DNN, PG_SLOT_CHOICE, PG_SLOT_LUA, PG_SLOT_CHAIN, PG_NSLOTS };
 
 struct pg_ctx {
   pg_mem mem;
@@ -34,6 +34,9 @@ struct pg_ctx {
   int64_t macs;                         /* multiply-adds of products so far */
   struct pg_profile *profile;           /* gathers what ops do; NULL: none, as mostly */
   bool anomaly;                         /* ops and gradients stop at the first NaN they make */
+  struct pg_chain *chain;               /* takes elementwise work to do it later; NULL: none does */
+  void (*catch_up)(pg_ctx *ctx);        /* does what was put off; NULL: nothing is */
+  bool holds_data;                      /* what runs may have pointers to elements of tensors */
   void *slot[PG_NSLOTS];                /* what higher floors keep in ctx, each made at first use */
   void (*slot_free[PG_NSLOTS])(void *); /* called by pg_ctx_free */
 };

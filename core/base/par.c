@@ -35,6 +35,7 @@ void pg_set_num_threads(pg_ctx *ctx, int n) {
 
 void pg_par_for(pg_ctx *ctx, int64_t n, int64_t grain, pg_par_fn fn, void *arg) {
   if (n <= 0) return;
+  if (ctx->catch_up) ctx->catch_up(ctx);
   if (grain < 1) grain = 1;
   int64_t chunks = (n + grain - 1) / grain;
   if (chunks == 1 || ctx->threads == 1) {
@@ -42,10 +43,13 @@ void pg_par_for(pg_ctx *ctx, int64_t n, int64_t grain, pg_par_fn fn, void *arg) 
     return;
   }
   int threads = (int)pg_min64(chunks, ctx->threads);
+  struct pg_chain *chain = ctx->chain; /* belongs to the calling thread */
+  ctx->chain = NULL;
 #pragma omp parallel num_threads(threads)
   {
     flush_denormals();
 #pragma omp for schedule(static) nowait
     for (int64_t c = 0; c < chunks; c++) fn(arg, c * grain, pg_min64(n, (c + 1) * grain));
   }
+  ctx->chain = chain;
 }

@@ -1,5 +1,5 @@
 /* Writers of elementwise loops, and the few lines that run them for an op.
- * Relies on op.h, iter.h, vmath.h. A loop computes at most PG_BLOCK elements at once from memory
+ * Relies on op.h, chain.h, vmath.h. A loop computes at most PG_BLOCK elements at once from memory
  * that is not contiguous, so that the arithmetic exists once and is always vector code.
  * Spec: spec/ops/binary_spec.lua. */
 #ifndef PG_OPS_LOOPS_H
@@ -9,7 +9,7 @@
 
 #include "autograd/op.h"
 #include "kernels/vmath.h"
-#include "tensor/iter.h"
+#include "tensor/chain.h"
 
 #define PG_BLOCK 512
 
@@ -149,10 +149,12 @@ static inline void pg__cast(pg_call *c, int i, pg_dtype dtype) {
 
 typedef struct pg__half {
   pg_loop loop; /* of float32 */
-  const void *arg;
   int count;
   unsigned mask; /* operands that are bfloat16 */
+  bool has_number;
+  double number[2]; /* the loop's argument */
 } pg__half;
+_Static_assert(sizeof(pg__half) <= PG_CHAIN_ARG, "loops of bfloat16 may be put off");
 
 static inline void pg__widen_block(float *restrict to, const char *from, int64_t step, int64_t n) {
   if (step == 2) {
@@ -186,28 +188,35 @@ static inline void pg__half_loop(int64_t n, char *const *ptr, const int64_t *s, 
       p[k] = (char *)block[k];
       step[k] = k > 0 && !s[k] ? 0 : (int64_t)sizeof(float);
     }
-    h->loop(m, p, step, h->arg);
+    h->loop(m, p, step, h->has_number ? h->number : NULL);
     if (h->mask & 1) pg__round_block(ptr[0] + at * s[0], s[0], block[0], m);
   }
 }
 
-/* Runs the loop of t[at]'s dtype over t[0..count), count at most 4. Beside bfloat16 tensors there
- * may be float32 ones; without a loop for bfloat16 that of float32 serves. */
+/* Runs the loop of t[at]'s dtype over t[0..count), count at most 4; an element of t[0] depends on
+ * nothing but the same element of the others, t[0] itself aside, and on arg, two numbers or NULL.
+ * In a chain that happens later. Beside bfloat16 tensors there may be float32 ones; without a loop
+ * for bfloat16 that of float32 serves. */
 static inline void pg__over(pg_ctx *ctx, int count, pg_tensor *const *t, int at, int cost,
-                            const pg_loop *loop, const void *arg) {
-  pg__half h = {.arg = arg, .count = count};
+                            const pg_loop *loop, const double *arg) {
+  pg__half h = {.count = count};
   bool wide = false;
   for (int k = 0; k < count; k++) {
     h.mask |= (unsigned)(t[k]->dtype == PG_BF16) << k;
     wide = wide || t[k]->dtype == PG_F32;
   }
   if (!h.mask || (loop[PG_BF16] && !wide)) {
-    PG_ASSERT(loop[t[at]->dtype]);
-    pg_iter_over(ctx, count, t, cost, loop[t[at]->dtype], arg);
+    const pg_loop own = loop[t[at]->dtype];
+    PG_ASSERT(own);
+    if (pg__put_off(ctx, count, t, cost, own, arg, 2 * sizeof *arg, false)) return;
+    pg_iter_over(ctx, count, t, cost, own, arg);
     return;
   }
   h.loop = loop[PG_F32];
+  h.has_number = arg != NULL;
+  if (arg) memcpy(h.number, arg, sizeof h.number);
   PG_ASSERT(h.loop && count <= 4);
+  if (pg__put_off(ctx, count, t, cost + 2, pg__half_loop, &h, sizeof h, false)) return;
   pg_iter_over(ctx, count, t, cost + 2, pg__half_loop, &h);
 }
 

@@ -129,17 +129,24 @@ FORWARD(rad2deg, 1, (a * (T)57.29577951308232))
 FORMULA(rad2deg, "g * 57.29577951308232")
 FORWARD(frac, 2, a - M1(trunc, a))
 
-/* sin and cos: the vector form where every element is in its range, else the C library. */
+/* sin and cos: the vector form in its range, the C library's for elements beyond it. */
 PG_LOOPS1(near_sin, V1(sin, a))
 PG_LOOPS1(near_cos, V1(cos, a))
-PG_LOOPS1(far_sin, M1(sin, a))
-PG_LOOPS1(far_cos, M1(cos, a))
 #define TRIG(name, dtype, type)                                                                   \
   static void name##_loop_##dtype(int64_t n, char *const *p, const int64_t *s, const void *arg) { \
-    int far = 0;                                                                                  \
-    for (int64_t i = 0; i < n; i++)                                                               \
-      far |= !(M1(fabs, *(const type *)(p[1] + i * s[1])) <= (type)PG_TRIG_MAX);                  \
-    (far ? far_##name##_##dtype : near_##name##_##dtype)(n, p, s, arg);                           \
+    type x[PG_BLOCK];                                                                             \
+    for (int64_t at = 0, m; at < n; at += m) {                                                    \
+      char *const q[2] = {p[0] + at * s[0], p[1] + at * s[1]};                                    \
+      int far = 0;                                                                                \
+      m = n - at < PG_BLOCK ? n - at : PG_BLOCK;                                                  \
+      for (int64_t i = 0; i < m; i++) {                                                           \
+        x[i] = *(const type *)(q[1] + i * s[1]);                                                  \
+        far |= !(M1(fabs, x[i]) <= (type)PG_TRIG_MAX);                                            \
+      }                                                                                           \
+      near_##name##_##dtype(m, q, s, arg);                                                        \
+      for (int64_t i = 0; far && i < m; i++)                                                      \
+        if (!(M1(fabs, x[i]) <= (type)PG_TRIG_MAX)) *(type *)(q[0] + i * s[0]) = M1(name, x[i]);  \
+    }                                                                                             \
   }
 TRIG(sin, f32, float)
 TRIG(sin, f64, double)

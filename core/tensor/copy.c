@@ -1,9 +1,9 @@
-/* Copies, casts, fills and element access. Relies on iter and the level's kernels. Spec:
+/* Copies, casts, fills and element access. Relies on iter, chain and the level's kernels. Spec:
  * spec/tensor/copy_spec.lua. */
 #include <string.h>
 
 #include "base/par.h"
-#include "tensor/iter.h"
+#include "tensor/chain.h"
 
 const pg_kern *pg__kern(const pg_ctx *ctx) {
   switch (ctx->level) {
@@ -28,11 +28,23 @@ const pg_kern *pg__kern(const pg_ctx *ctx) {
   }
 }
 
-static bool same_layout(const pg_tensor *a, const pg_tensor *b) {
-  if (a->dtype != b->dtype || !pg_same_shape(a, b)) return false;
+/* pg_data for a look that is over at once. */
+static void *peek(const pg_tensor *t) {
+  const bool held = t->ctx->holds_data;
+  void *data = pg_data(t);
+  t->ctx->holds_data = held;
+  return data;
+}
+
+static bool same_order(const pg_tensor *a, const pg_tensor *b) {
+  if (!pg_same_shape(a, b)) return false;
   for (int i = 0; i < a->nd; i++)
     if (a->shape[i] != 1 && a->stride[i] != b->stride[i]) return false;
   return pg_is_dense(a);
+}
+
+static bool same_layout(const pg_tensor *a, const pg_tensor *b) {
+  return a->dtype == b->dtype && same_order(a, b);
 }
 
 /* Rows of an iterator over two tensors whose innermost dim is contiguous in both. */
@@ -84,18 +96,22 @@ pg_status pg_tensor_copy(pg_tensor *dst, const pg_tensor *src) {
                    pg_shape_str(dst).s);
   dst->storage->version++;
   if (!pg_numel(dst)) return PG_OK;
+  pg_tensor *const t[2] = {dst, (pg_tensor *)src};
+  const pg_loop cast = pg__kern(ctx)->cast[dst->dtype][src->dtype];
+  if (ctx->chain && same_order(dst, src) && pg__put_off(ctx, 2, t, 1, cast, NULL, 0, false))
+    return PG_OK;
   if (same_layout(dst, src) &&
       pg_numel(dst) * (int64_t)pg_dtype_size((pg_dtype)dst->dtype) < 65536) {
-    memmove(pg_data(dst), pg_data(src),
-            (size_t)pg_numel(dst) * pg_dtype_size((pg_dtype)dst->dtype));
+    memmove(peek(dst), peek(src), (size_t)pg_numel(dst) * pg_dtype_size((pg_dtype)dst->dtype));
     return PG_OK;
   }
-  pg_tensor *const t[2] = {dst, (pg_tensor *)src};
+  const bool held = ctx->holds_data;
   pg_iter it;
   pg_iter_init(&it, dst->nd, dst->shape, 2, t);
-  if (dst->dtype == src->dtype && (copy_by_rows(ctx, &it) || pg__copy_turned(ctx, &it, it.size)))
-    return PG_OK;
-  pg_iter_run(ctx, &it, 1, it.kern->cast[dst->dtype][src->dtype], NULL);
+  const bool same = dst->dtype == src->dtype;
+  if (!same || !(copy_by_rows(ctx, &it) || pg__copy_turned(ctx, &it, it.size)))
+    pg_iter_run(ctx, &it, 1, cast, NULL);
+  ctx->holds_data = held;
   return PG_OK;
 }
 
@@ -108,11 +124,16 @@ void pg_tensor_fill(pg_tensor *t, double v) {
 
 void pg__add_in_place(pg_tensor *dst, const pg_tensor *src) {
   dst->storage->version++;
+  pg_ctx *ctx = dst->ctx;
   pg_tensor *const t[2] = {dst, (pg_tensor *)src};
+  const pg_loop add = pg__kern(ctx)->add[dst->dtype];
+  if (pg__put_off(ctx, 2, t, 1, add, NULL, 0, true)) return;
+  const bool held = ctx->holds_data;
   pg_iter it;
   pg_iter_init(&it, dst->nd, dst->shape, 2, t);
   it.stream = false;
-  pg_iter_run(dst->ctx, &it, 1, it.kern->add[dst->dtype], NULL);
+  pg_iter_run(ctx, &it, 1, add, NULL);
+  ctx->holds_data = held;
 }
 
 /* *out = new tensor with these strides holding t's values. */
@@ -154,7 +175,7 @@ pg_status pg__as(pg_ctx *ctx, pg_tensor *t, pg_dtype dtype, pg_tensor **out) {
 }
 
 double pg_at_f64(const pg_tensor *t, int64_t offset) {
-  const void *p = pg_data(t);
+  const void *p = peek(t);
   switch (t->dtype) {
   case PG_F32:
     return ((const float *)p)[offset];
@@ -170,14 +191,14 @@ double pg_at_f64(const pg_tensor *t, int64_t offset) {
 }
 
 int64_t pg_at_i64(const pg_tensor *t, int64_t offset) {
-  if (t->dtype == PG_I64) return ((const int64_t *)pg_data(t))[offset];
+  if (t->dtype == PG_I64) return ((const int64_t *)peek(t))[offset];
   double v = pg_at_f64(t, offset);
   if (!(v > -0x1p63)) return v != v ? 0 : INT64_MIN;
   return v < 0x1p63 ? (int64_t)v : INT64_MAX;
 }
 
 void pg_put_f64(pg_tensor *t, int64_t offset, double v) {
-  void *p = pg_data(t);
+  void *p = peek(t);
   switch (t->dtype) {
   case PG_F32:
     ((float *)p)[offset] = (float)v;

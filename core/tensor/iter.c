@@ -62,17 +62,11 @@ static bool wants_stream(const pg_iter *it, pg_tensor *const *t) {
   return bytes >= STREAM_FROM;
 }
 
-void pg_iter_init(pg_iter *it, int nd, const int64_t *shape, int count, pg_tensor *const *t) {
+void pg__iter_plan(pg_iter *it, int nd, const int64_t *shape, int count, pg_tensor *const *t) {
   PG_ASSERT(count <= PG_ITER_MAX);
   it->count = count;
   it->numel = pg_numel_of(nd, shape);
-  for (int k = 0; k < count; k++) it->data[k] = pg_data(t[k]);
-  it->kern = pg__kern(t[0]->ctx);
-  it->size = pg_dtype_size((pg_dtype)t[0]->dtype);
-  if (init_flat(it, nd, shape, count, t)) {
-    it->stream = wants_stream(it, t);
-    return;
-  }
+  if (init_flat(it, nd, shape, count, t)) return;
   int64_t stride[PG_ITER_MAX][PG_MAX_DIMS];
   for (int k = 0; k < count; k++) pg_broadcast_strides(t[k], nd, shape, stride[k]);
   int n = 0;
@@ -106,6 +100,13 @@ void pg_iter_init(pg_iter *it, int nd, const int64_t *shape, int count, pg_tenso
     it->shape[0] = it->numel ? 1 : 0;
     for (int k = 0; k < count; k++) it->stride[0][k] = 0;
   }
+}
+
+void pg_iter_init(pg_iter *it, int nd, const int64_t *shape, int count, pg_tensor *const *t) {
+  pg__iter_plan(it, nd, shape, count, t);
+  for (int k = 0; k < count; k++) it->data[k] = pg_data(t[k]);
+  it->kern = pg__kern(t[0]->ctx);
+  it->size = pg_dtype_size((pg_dtype)t[0]->dtype);
   it->stream = wants_stream(it, t);
 }
 
@@ -179,6 +180,8 @@ void pg_iter_run(pg_ctx *ctx, const pg_iter *it, int cost, pg_loop loop, const v
 void pg_iter_over(pg_ctx *ctx, int count, pg_tensor *const *t, int cost, pg_loop loop,
                   const void *arg) {
   pg_iter it;
+  const bool held = ctx->holds_data;
   pg_iter_init(&it, t[0]->nd, t[0]->shape, count, t);
   pg_iter_run(ctx, &it, cost, loop, arg);
+  ctx->holds_data = held;
 }

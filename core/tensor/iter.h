@@ -25,6 +25,8 @@ const pg_kern *pg__kern(const pg_ctx *ctx);
 /* t[0] is the output by custom and rules the order of the walk; every t broadcasts to `shape`. A
  * loop that reads p[0] where t[0] is not among the other tensors must clear `stream`. */
 void pg_iter_init(pg_iter *it, int nd, const int64_t *shape, int count, pg_tensor *const *t);
+/* The dims and strides alone, as pg_iter_init finds them. */
+void pg__iter_plan(pg_iter *it, int nd, const int64_t *shape, int count, pg_tensor *const *t);
 /* Runs loop over everything; cost = rough work per element (1: an add) for splitting over threads.
  */
 void pg_iter_run(pg_ctx *ctx, const pg_iter *it, int cost, pg_loop loop, const void *arg);

@@ -1,8 +1,8 @@
-/* Making and releasing storages and tensors. Relies on shape and copy. Spec:
+/* Making and releasing storages and tensors. Relies on shape, copy, chain. Spec:
  * spec/tensor/tensor_spec.lua. */
 #include <string.h>
 
-#include "tensor/tensor.h"
+#include "tensor/chain.h"
 
 static const unsigned char sizes[PG_NDTYPES] = {
 #define X(code, name, bytes) bytes,
@@ -42,14 +42,19 @@ static pg_status storage_new(pg_ctx *ctx, size_t bytes, int device, pg_storage *
   return status;
 }
 
-static void storage_unref(pg_ctx *ctx, pg_storage *s) {
-  if (!s || --s->refs) return;
+void pg__storage_free(pg_ctx *ctx, pg_storage *s) {
   if (is_few(s->bytes, s->device)) {
     pg_free(ctx, s, HEADER + s->bytes);
     return;
   }
   pg_free(ctx, s->data, s->bytes);
   pg_free(ctx, s, sizeof *s);
+}
+
+static void storage_unref(pg_ctx *ctx, pg_storage *s) {
+  if (!s || --s->refs) return;
+  if (s->queued) pg__chain_keep(ctx, s);
+  else pg__storage_free(ctx, s);
 }
 
 /* A tensor head that owns one ref of storage; on failure storage is unreffed. */
@@ -140,7 +145,7 @@ pg_status pg_tensor_clone(pg_ctx *ctx, const pg_tensor *t, pg_tensor **out) {
 
 pg_status pg_tensor_number(pg_ctx *ctx, double v, bool is_int, pg_tensor **out) {
   PG_TRY(pg_tensor_new(ctx, PG_F64, 0, NULL, out));
-  *(double *)pg_data(*out) = v;
+  *(double *)(*out)->storage->data = v;
   (*out)->is_number = true;
   (*out)->is_int_number = is_int;
   return PG_OK;

@@ -16,6 +16,7 @@ enum {
 typedef struct pg_storage {
   int refs, device;
   uint32_t version; /* raised by every in-place change */
+  int queued;       /* place in ctx's chain, from 1; 0: no work on it is put off */
   size_t bytes;
   void *data; /* NULL on PG_META */
 } pg_storage;
@@ -47,9 +48,14 @@ typedef struct pg_str {
 pg_str pg_shape_str(const pg_tensor *t); /* "[32 x 10]", scalars "[]" */
 pg_str pg_shape_str_of(int nd, const int64_t *shape);
 
+/* chain.c: t's elements are looked at: work on them that was put off is done, and none is put off
+ * while what runs may still hold the pointer. */
+void pg__chain_met(const pg_tensor *t);
+
 /* The one accessor of element memory; t must be on the host. */
 static inline void *pg_data(const pg_tensor *t) {
   PG_ASSERT(t->storage->device == PG_HOST);
+  if (__builtin_expect(t->ctx->chain != NULL, 0)) pg__chain_met(t);
   static const unsigned char size[PG_NDTYPES] = {4, 8, 2, 8, 1, 1};
   return (char *)t->storage->data + t->offset * size[t->dtype];
 }

@@ -3,7 +3,10 @@
  * Spec: spec/binding/tape_spec.lua. */
 #include "tape.h"
 
+#include <limits.h>
 #include <string.h>
+
+#include "tensor/chain.h"
 
 typedef enum action_kind { DO_OP, DO_LAYER, DO_BACKWARD, DO_STEP, DO_ZERO_GRAD } action_kind;
 
@@ -18,6 +21,7 @@ typedef struct action {
   bool inplace, retain, create, set_to_none;
   int nin, nout, narg, nints;
   int in, arg, ints; /* where its own begin in the tape's lists */
+  int done, ndone;   /* of the list `ended`: slots that nothing needs after it */
   int out;           /* first slot of the results; an op in place: that of its first input */
   const pg_op *op;
   const pg_op *then; /* what a layer's op is joined with; or NULL */
@@ -64,8 +68,9 @@ struct pgl_tape {
   bool spoilt;     /* something happened that cannot be done again */
   int epoch;       /* the state's, when it began */
   modes modes;     /* of the ctx, when it began */
+  bool large;      /* some tensor is, so that chains of elementwise ops are worth it */
   int ninput;      /* tensors among the arguments */
-  list actions, slots, in, args, ints, shapes, given, upvalues, results;
+  list actions, slots, in, args, ints, shapes, given, upvalues, results, ended;
 };
 
 enum { NTAPES = 4 };
@@ -79,13 +84,15 @@ typedef struct compiled {
   pgl_tape *recording;
   int failures; /* recordings in a row that came to nothing */
   int64_t replays;
+  int64_t fused; /* elementwise loops that the last of them ran in chains */
   bool busy;
 } compiled;
 
 static const char compiled_tag = 0;
 
-/* Recordings in a row that may come to nothing before the function is left alone. */
-enum { PATIENCE = 6 };
+/* Recordings in a row that may come to nothing before the function is left alone; elements of a
+ * large tensor. */
+enum { PATIENCE = 6, LARGE = 8192 };
 
 /* --- lists --------------------------------------------------------------------------------------
  */
@@ -137,8 +144,8 @@ static void tape_free(pgl_tape *t) {
   forget_results(t);
   for (int i = 0; i < t->slots.count; i++) pg_tensor_unref(slot_at(t, i)->t);
   for (int i = 0; i < t->actions.count; i++) pg_layer_unref(action_at(t, i)->layer);
-  list *all[] = {&t->actions, &t->slots, &t->in,       &t->args,   &t->ints,
-                 &t->shapes,  &t->given, &t->upvalues, &t->results};
+  list *all[] = {&t->actions, &t->slots, &t->in,       &t->args,    &t->ints,
+                 &t->shapes,  &t->given, &t->upvalues, &t->results, &t->ended};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) drop_list(t, all[i]);
   pg_free(t->ctx, t, sizeof *t);
 }
@@ -209,7 +216,10 @@ static action *note(lua_State *L, pgl_tape *t, action_kind kind, int nin, pg_ten
 static void note_results(pgl_tape *t, action *a, int nout, pg_tensor *const *out) {
   a->nout = nout;
   a->out = t->slots.count;
-  for (int j = 0; j < nout; j++) new_slot(t, IS_RESULT, out[j]);
+  for (int j = 0; j < nout; j++) {
+    new_slot(t, IS_RESULT, out[j]);
+    t->large = t->large || pg_numel(out[j]) >= LARGE;
+  }
 }
 
 void pgl_tape_op(lua_State *L, pgl_tape *t, const pg_call *c) {
@@ -245,6 +255,7 @@ void pgl_tape_op_done(pgl_tape *t, const pg_call *c, pg_status s) {
   if (a->inplace) {
     a->out = *in_at(t, a->in);
     a->nout = 1;
+    t->large = t->large || pg_numel(c->in[0]) >= LARGE;
   } else {
     note_results(t, a, c->nout, c->out);
   }
@@ -391,6 +402,37 @@ static void note_returned(lua_State *L, pgl_tape *t, int first, int last) {
       t->spoilt = true;
     }
   }
+}
+
+/* Notes after which action each slot is needed no more: then a replay lets go of its tensor, whose
+ * memory the next one takes. */
+static void plan_ends(pgl_tape *t) {
+  const int nslot = t->slots.count;
+  int *last, k = 0;
+  if (!nslot || pg_alloc(t->ctx, sizeof *last * (size_t)nslot, (void **)&last) != PG_OK) return;
+  for (int i = 0; i < nslot; i++) last[i] = slot_at(t, i)->kind == IS_RESULT ? -1 : INT_MAX;
+  for (int i = 0; i < t->actions.count; i++) {
+    const action *a = action_at(t, i);
+    for (int j = 0; j < a->nin; j++) {
+      const int s = *in_at(t, a->in + j);
+      if (s >= 0 && last[s] < i) last[s] = i;
+    }
+    for (int j = 0; j < a->nout; j++)
+      if (last[a->out + j] < i) last[a->out + j] = i;
+  }
+  for (int i = 0; i < t->results.count; i++) {
+    const value *v = (const value *)t->results.item + i;
+    if (v->slot >= 0) last[v->slot] = INT_MAX;
+  }
+  int *ended = more(t, &t->ended, sizeof *ended, nslot);
+  for (int i = 0; i < t->actions.count && ended; i++) {
+    action *a = action_at(t, i);
+    a->done = k;
+    for (int s = 0; s < nslot; s++)
+      if (last[s] == i) ended[k++] = s;
+    a->ndone = k - a->done;
+  }
+  pg_free(t->ctx, last, sizeof *last * (size_t)nslot);
 }
 
 /* --- comparing ----------------------------------------------------------------------------------
@@ -549,6 +591,15 @@ static pg_status do_action(pgl_tape *t, const action *a) {
   }
 }
 
+static void let_go(pgl_tape *t, const action *a) {
+  for (int k = 0; k < a->ndone; k++) {
+    slot *s = slot_at(t, ((const int *)t->ended.item)[a->done + k]);
+    pg_tensor *old = s->t;
+    s->t = NULL;
+    pg_tensor_unref(old);
+  }
+}
+
 static bool can_repeat(const action *a) { return a->kind == DO_OP || a->kind == DO_LAYER; }
 
 /* Runs the tape on the arguments from stack index `first`; pushes the results. */
@@ -572,6 +623,8 @@ static int replay(lua_State *L, compiled *f, pgl_tape *t, int first) {
   lua_State *before = st->running;
   st->running = L;
   pg_status s = PG_OK;
+  const int64_t fused = pg_chain_counts(t->ctx).steps;
+  const bool chain = t->large && pg_chain_begin(t->ctx);
   for (int i = 0; i < t->actions.count && s == PG_OK; i++) {
     const action *a = action_at(t, i);
     s = do_action(t, a);
@@ -579,7 +632,10 @@ static int replay(lua_State *L, compiled *f, pgl_tape *t, int first) {
       lua_gc(L, LUA_GCCOLLECT);
       s = do_action(t, a);
     }
+    if (s == PG_OK) let_go(t, a);
   }
+  if (chain) pg_chain_end(t->ctx);
+  f->fused = pg_chain_counts(t->ctx).steps - fused;
   f->busy = false;
   st->running = before;
   set_modes(t->ctx, t->modes);
@@ -723,13 +779,15 @@ static int l_tape_end(lua_State *L) {
     return 0;
   }
   f->failures = 0;
+  plan_ends(t);
   tape_free(f->ready[NTAPES - 1]);
   for (int k = NTAPES - 1; k > 0; k--) f->ready[k] = f->ready[k - 1];
   f->ready[0] = t;
   return 0;
 }
 
-/* tape_info(compiled) -> replays so far, tapes that are ready, actions of the one used last */
+/* tape_info(compiled) -> replays so far, tapes that are ready, actions of the one used last, loops
+ * that the last replay ran in chains */
 static int l_tape_info(lua_State *L) {
   compiled *f = check_compiled(L, 1);
   int n = 0;
@@ -737,7 +795,8 @@ static int l_tape_info(lua_State *L) {
   lua_pushinteger(L, f->replays);
   lua_pushinteger(L, n);
   lua_pushinteger(L, n ? f->ready[0]->actions.count : 0);
-  return 3;
+  lua_pushinteger(L, f->fused);
+  return 4;
 }
 
 /* touch(): what a tape took for settled may have changed. */

@@ -23,7 +23,8 @@ local function long_way(compiled, fn, ...)
 end
 
 --- A function that does what `fn` does, without Lua once it has seen it twice: for steps of small
--- models, where Lua takes a good part of the time.
+-- models, where Lua takes a good part of the time, and for chains of elementwise ops on large
+-- tensors, which are then run block by block, with what lies between them in the caches only.
 -- `local step = pg.compile(function(x, y) opt:zero_grad() local loss = criterion(net(x), y)
 -- loss:backward() opt:step() return loss end)`, then `step(x, y)` as before.
 -- The first calls run fn and note its ops, layers, backward passes and optimizer steps; when two
@@ -45,12 +46,12 @@ end
 --- How a compiled function fares.
 -- @param run what pg.compile returned
 -- @return {replays = calls without Lua, tapes = kinds of calls it can repeat, actions = length of
--- the tape used last}
+-- the tape used last, fused = elementwise loops that the last replay ran block by block}
 function M.compile_info(run)
   local compiled = compiled_of[run]
   if not compiled then util.fail("pg.compile_info", "expected what pg.compile returned") end
-  local replays, tapes, actions = core.tape_info(compiled)
-  return {replays = replays, tapes = tapes, actions = actions}
+  local replays, tapes, actions, fused = core.tape_info(compiled)
+  return {replays = replays, tapes = tapes, actions = actions, fused = fused}
 end
 
 return M
