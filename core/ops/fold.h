@@ -17,16 +17,27 @@ typedef union fold_acc {
   uint64_t u;
 } fold_acc;
 
-/* row: *acc = *acc joined with n elements x[i s]. col: acc[j] = acc[j] joined with x[r rs + j s] of
- * all rows, j < n. join: acc[j] = acc[j] joined with other[j]. shift has a value per output (NULL
- * where the kernel has no use for it). */
+/* row: *acc = *acc joined with n elements x[i s]. rows: acc[r] = acc[r] joined with n elements
+ * x[r rs + i], n < FOLD_SHORT, where joining with `start` changes nothing. col: acc[j] = acc[j]
+ * joined with x[r rs + j s] of all rows, j < n. join: acc[j] = acc[j] joined with other[j]. shift
+ * has a value per output (NULL where the kernel has no use for it). */
 typedef struct fold_kern {
-  void (*row)(int64_t n, int64_t s, const void *x, const double *shift, fold_acc *acc);
+  void (*row)(int64_t n, int64_t s, const void *x, const double *shift, fold_acc start,
+              fold_acc *acc);
+  void (*rows)(int64_t rows, int64_t rs, int64_t n, const void *x, const double *shift,
+               fold_acc start, fold_acc *acc);
   void (*col)(int64_t rows, int64_t rs, int64_t n, int64_t s, const void *x, const double *shift,
               fold_acc *acc);
   void (*join)(int64_t n, fold_acc *acc, const fold_acc *other);
   fold_acc start;
 } fold_kern;
+
+/* A walk over all elements. put takes the results acc[0 .. n) of outputs [first, first + n) over,
+ * from any thread, and may change them. */
+typedef struct fold_stage {
+  const fold_kern *k;
+  void (*put)(void *to, int64_t first, int64_t n, fold_acc *acc);
+} fold_stage;
 
 /* Dims of x by role, innermost first, merged where they can be. Outputs are numbered in this order:
  * kept dim 0 fastest. */
@@ -112,19 +123,23 @@ enum {
   FOLD_PIECE = 65536,
   FOLD_NARROW = 32,
   FOLD_WIDE = 128,
-  FOLD_SHORT = 1024
+  FOLD_SHORT = 1024,
+  FOLD_ROWS = 16,
+  FOLD_CHUNK = 16384
 };
 
-/* How the work is cut. A task is one output (row walk) or a block of neighbouring ones (column
- * walk); it is cut into `pieces` along the reduced elements where tasks alone would be few. */
+/* How the work is cut. A task is a block of neighbouring outputs; it is cut into `pieces` along the
+ * reduced elements where tasks alone would be few. */
 typedef struct fold_job {
   const fold_plan *p;
-  const fold_kern *k;
-  const double *shift;
-  fold_acc *acc, *part;
+  const fold_stage *from, *end; /* the stages to run */
+  const double *shift;          /* a value per output, for stages past the first */
+  bool shifted;                 /* `from` is past the first */
+  void *to;
+  fold_acc *part; /* results of the pieces, `width` each; NULL where a piece is all of a task */
   bool by_col;
-  int64_t blocks, tasks;  /* blocks of a run of kept dim 0 */
-  int64_t outer;          /* combinations of the reduced dims past the first */
+  int64_t block, blocks, width, tasks; /* blocks of a run of kept dim 0 */
+  int64_t outer;                       /* combinations of the reduced dims past the first */
   int64_t group, cuts;    /* a piece is `group` of those, or one of `cuts` parts of one */
   int64_t pieces, length; /* length: elements of the first reduced dim in a part */
 } fold_job;
@@ -141,83 +156,86 @@ static inline void fold_narrow(const fold_kern *k, int64_t rows, int64_t n, cons
     k->col(rows - whole * times, n, n, 1, x + whole * width * esize, NULL, acc);
 }
 
-/* Outputs [begin, end) of a row walk that is not cut into pieces. */
-static inline void fold_rows(const fold_job *j, int64_t begin, int64_t end) {
+/* The outputs of a task: their number, the first of them, and where that starts in x. */
+static inline int64_t fold_task(const fold_job *j, int64_t task, int64_t *first, int64_t *at) {
   const fold_plan *p = j->p;
-  for (int64_t n; begin < end; begin += n) {
-    int64_t run = begin / p->ksize[0], at = begin % p->ksize[0];
-    n = pg_min64(end - begin, p->ksize[0] - at);
-    at = fold_offset(run, 1, p->nk, p->ksize, p->kx) + at * p->kx[0];
-    for (int64_t i = begin; i < begin + n; i++, at += p->kx[0]) {
-      fold_acc acc = j->k->start;
-      const double *shift = j->shift ? j->shift + i : NULL;
-      for (int64_t q = 0; q < j->outer; q++) {
-        int64_t o = at + (q ? fold_offset(q, 1, p->nr, p->rsize, p->rx) : 0);
-        j->k->row(p->rsize[0], p->rx[0], p->x + o * p->esize, shift, &acc);
-      }
-      j->acc[i] = acc;
+  int64_t run = task / j->blocks, j0 = task % j->blocks * j->block;
+  *first = run * p->ksize[0] + j0;
+  *at = fold_offset(run, 1, p->nk, p->ksize, p->kx) + j0 * p->kx[0];
+  return pg_min64(j->block, p->ksize[0] - j0);
+}
+
+/* acc[i] = output i of n, over this piece of its elements; x is where output 0 starts. */
+static inline void fold_piece(const fold_job *j, const fold_kern *k, const double *shift,
+                              int64_t piece, int64_t n, const char *x, fold_acc *acc) {
+  const fold_plan *p = j->p;
+  int64_t q0 = piece / j->cuts * j->group, q1 = pg_min64(j->outer, q0 + j->group);
+  int64_t r0 = piece % j->cuts * j->length, rows = pg_min64(p->rsize[0] - r0, j->length);
+  const fold_acc start = k->start;
+  for (int64_t i = 0; i < n; i++) acc[i].u = start.u;
+  for (int64_t q = q0; q < q1; q++) {
+    int64_t o = r0 * p->rx[0] + (q ? fold_offset(q, 1, p->nr, p->rsize, p->rx) : 0);
+    const char *at = x + o * p->esize;
+    if (!j->by_col && p->rx[0] == 1 && rows < FOLD_SHORT) {
+      k->rows(n, p->kx[0], rows, at, shift, start, acc);
+    } else if (!j->by_col) {
+      for (int64_t i = 0; i < n; i++)
+        k->row(rows, p->rx[0], at + i * p->kx[0] * p->esize, shift ? shift + i : NULL, start,
+               acc + i);
+    } else if (n < FOLD_NARROW && n == p->rx[0] && p->kx[0] == 1 && !shift && rows >= 64) {
+      fold_narrow(k, rows, n, at, p->esize, acc);
+    } else {
+      k->col(rows, p->rx[0], n, p->kx[0], at, shift, acc);
     }
   }
 }
 
 static inline void fold_units(void *arg, int64_t begin, int64_t end) {
   const fold_job *j = arg;
-  const fold_plan *p = j->p;
-  if (!j->by_col && j->pieces == 1) {
-    fold_rows(j, begin, end);
-    return;
-  }
+  fold_acc room[FOLD_BLOCK];
   for (int64_t u = begin; u < end; u++) {
-    int64_t task = u / j->pieces, piece = u % j->pieces;
-    int64_t first, n; /* outputs of this task */
-    int64_t at;       /* offset of the first one in x */
-    if (j->by_col) {
-      int64_t run = task / j->blocks, j0 = task % j->blocks * FOLD_BLOCK;
-      n = pg_min64(FOLD_BLOCK, p->ksize[0] - j0);
-      first = run * p->ksize[0] + j0;
-      at = fold_offset(run, 1, p->nk, p->ksize, p->kx) + j0 * p->kx[0];
-    } else {
-      first = task;
-      n = 1;
-      at = fold_offset(task, 0, p->nk, p->ksize, p->kx);
-    }
-    fold_acc *acc = j->acc + first;
-    if (j->pieces > 1) acc = j->part + u * (j->by_col ? pg_min64(FOLD_BLOCK, p->ksize[0]) : 1);
-    for (int64_t i = 0; i < n; i++) acc[i] = j->k->start;
-    int64_t q0 = piece / j->cuts * j->group, q1 = pg_min64(j->outer, q0 + j->group);
-    int64_t r0 = piece % j->cuts * j->length, rows = pg_min64(p->rsize[0] - r0, j->length);
-    const double *shift = j->shift ? j->shift + first : NULL;
-    for (int64_t q = q0; q < q1; q++) {
-      int64_t o = at + r0 * p->rx[0] + fold_offset(q, 1, p->nr, p->rsize, p->rx);
-      const char *x = p->x + o * p->esize;
-      if (!j->by_col) j->k->row(rows, p->rx[0], x, shift, acc);
-      else if (n < FOLD_NARROW && n == p->rx[0] && p->kx[0] == 1 && !shift && rows >= 64)
-        fold_narrow(j->k, rows, n, x, p->esize, acc);
-      else j->k->col(rows, p->rx[0], n, p->kx[0], x, shift, acc);
+    int64_t first, at, n = fold_task(j, u / j->pieces, &first, &at);
+    fold_acc *acc = j->part ? j->part + u * j->width : room;
+    for (const fold_stage *s = j->from; s < j->end; s++) {
+      const double *shift = s > j->from || j->shifted ? j->shift + first : NULL;
+      fold_piece(j, s->k, shift, u % j->pieces, n, j->p->x + at * j->p->esize, acc);
+      if (!j->part) s->put(j->to, first, n, acc);
     }
   }
 }
 
-/* acc[i] = result of output i, i < p->outputs. */
-static inline pg_status fold_run(pg_ctx *ctx, const fold_plan *p, const fold_kern *k,
-                                 const double *shift, fold_acc *acc) {
+/* Walks x once for each stage, in order; every output's result of one stage is put before its next.
+ * The kernels of stages past the first see shift. */
+static inline pg_status fold_run(pg_ctx *ctx, const fold_plan *p, int stages,
+                                 const fold_stage *stage, const double *shift, void *to) {
   if (!p->outputs) return PG_OK;
   if (!p->count) {
-    for (int64_t i = 0; i < p->outputs; i++) acc[i] = k->start;
+    fold_acc none[FOLD_BLOCK];
+    for (int s = 0; s < stages; s++)
+      for (int64_t first = 0; first < p->outputs; first += FOLD_BLOCK) {
+        int64_t n = pg_min64(FOLD_BLOCK, p->outputs - first);
+        for (int64_t i = 0; i < n; i++) none[i] = stage[s].k->start;
+        stage[s].put(to, first, n, none);
+      }
     return PG_OK;
   }
-  fold_job j = {.p = p, .k = k, .shift = shift, .acc = acc};
-  j.by_col = p->outputs > 1 &&
-             (fold_rank(p->kx[0]) < fold_rank(p->rx[0]) || (p->rsize[0] < 16 && p->ksize[0] >= 16));
-  j.blocks = j.by_col ? (p->ksize[0] + FOLD_BLOCK - 1) / FOLD_BLOCK : 1;
-  j.tasks = j.by_col ? p->outputs / p->ksize[0] * j.blocks : p->outputs;
-  int64_t width = j.by_col ? pg_min64(FOLD_BLOCK, p->ksize[0]) : 1;
+  fold_job j = {.p = p, .from = stage, .end = stage + stages, .shift = shift, .to = to};
+  j.by_col =
+      p->outputs > 1 && (fold_rank(p->kx[0]) < fold_rank(p->rx[0]) ||
+                         (p->rx[0] != 1 && p->rsize[0] < FOLD_ROWS && p->ksize[0] >= FOLD_ROWS));
+  if (j.by_col) j.block = FOLD_BLOCK;
+  else if (p->rsize[0] < FOLD_SHORT)
+    j.block = pg_max64(FOLD_ROWS, pg_min64(FOLD_BLOCK, FOLD_PIECE / 4 / p->count));
+  else j.block = 1;
+  j.blocks = (p->ksize[0] + j.block - 1) / j.block;
+  j.tasks = p->outputs / p->ksize[0] * j.blocks;
+  j.width = pg_min64(j.block, p->ksize[0]);
   j.outer = p->count / p->rsize[0];
   j.group = j.outer;
   j.length = p->rsize[0];
   j.cuts = j.pieces = 1;
-  if (j.tasks < 32 && p->count > FOLD_PIECE / width) {
-    int64_t least = pg_max64(256, FOLD_PIECE / width); /* reduced elements in a piece */
+  if (j.tasks < 32 && p->count > FOLD_PIECE / j.width) {
+    int64_t least = pg_max64(256, FOLD_PIECE / j.width); /* reduced elements in a piece */
     j.group = pg_max64(1, least / p->rsize[0]);
     if (j.group == 1) {
       j.length = pg_min64(p->rsize[0], least);
@@ -226,20 +244,24 @@ static inline pg_status fold_run(pg_ctx *ctx, const fold_plan *p, const fold_ker
     j.pieces = (j.outer + j.group - 1) / j.group * j.cuts;
   }
   int64_t units = j.tasks * j.pieces;
-  size_t bytes = sizeof *acc * (size_t)(units * width);
-  if (j.pieces > 1) PG_TRY(pg_alloc(ctx, bytes, (void **)&j.part));
-  int64_t work = width * pg_min64(j.group * j.length, p->count);
-  pg_par_for(ctx, units, pg_grain(work), fold_units, &j);
-  if (j.pieces == 1) return PG_OK;
-  for (int64_t t = 0; t < j.tasks; t++) {
-    int64_t first = t, n = 1;
-    if (j.by_col) {
-      first = t / j.blocks * p->ksize[0] + t % j.blocks * FOLD_BLOCK;
-      n = pg_min64(FOLD_BLOCK, p->ksize[0] - t % j.blocks * FOLD_BLOCK);
+  int64_t grain = pg_grain(j.width * pg_min64(j.group * j.length, p->count));
+  if (j.pieces == 1) {
+    pg_par_for(ctx, units, grain, fold_units, &j);
+    return PG_OK;
+  }
+  size_t bytes = sizeof *j.part * (size_t)(units * j.width);
+  PG_TRY(pg_alloc(ctx, bytes, (void **)&j.part));
+  for (int s = 0; s < stages; s++) {
+    j.from = stage + s;
+    j.end = j.from + 1;
+    j.shifted = s > 0;
+    pg_par_for(ctx, units, grain, fold_units, &j);
+    for (int64_t t = 0; t < j.tasks; t++) {
+      int64_t first, at, n = fold_task(&j, t, &first, &at);
+      fold_acc *acc = j.part + t * j.pieces * j.width;
+      for (int64_t c = 1; c < j.pieces; c++) stage[s].k->join(n, acc, acc + c * j.width);
+      stage[s].put(to, first, n, acc);
     }
-    const fold_acc *part = j.part + t * j.pieces * width;
-    for (int64_t i = 0; i < n; i++) acc[first + i] = part[i];
-    for (int64_t c = 1; c < j.pieces; c++) k->join(n, acc + first, part + c * width);
   }
   pg_free(ctx, j.part, bytes);
   return PG_OK;
@@ -247,83 +269,132 @@ static inline pg_status fold_run(pg_ctx *ctx, const fold_plan *p, const fold_ker
 
 /* The kernels of one fold. T: element; L: lane, in which neighbours are joined by LOP; A: field F
  * of fold_acc, joined by AOP; MAP(v, k): element as a lane, k its shift if SHIFTED. A row is folded
- * into 64 lanes (32 or 8 if it is short), eight elements as a tree at a time, and the lanes in
- * halves. */
-#define FOLD_MAP8(MAP, LOP, x, at, s, k)                                  \
-  LOP(LOP(LOP(MAP((x)[at], k), MAP((x)[(at) + (s)], k)),                  \
-          LOP(MAP((x)[(at) + 2 * (s)], k), MAP((x)[(at) + 3 * (s)], k))), \
-      LOP(LOP(MAP((x)[(at) + 4 * (s)], k), MAP((x)[(at) + 5 * (s)], k)),  \
-          LOP(MAP((x)[(at) + 6 * (s)], k), MAP((x)[(at) + 7 * (s)], k))))
+ * into 64 bytes of lanes (16, or 8 of eight bytes), then neighbours among these, for 16 rows at
+ * once. TREE 1: eight elements of a column are joined as a tree first; 2: those of a row too, where
+ * MAP is short. 0: any number of elements may be joined in a lane, and there is no shift; this is
+ * for largest and smallest floats, whose trees gcc does not vectorise. */
+#define FOLD_MAP4(MAP, LOP, x, at, s, k)             \
+  LOP(LOP(MAP((x)[at], k), MAP((x)[(at) + (s)], k)), \
+      LOP(MAP((x)[(at) + 2 * (s)], k), MAP((x)[(at) + 3 * (s)], k)))
+#define FOLD_MAP8(MAP, LOP, x, at, s, k) \
+  LOP(FOLD_MAP4(MAP, LOP, x, at, s, k), FOLD_MAP4(MAP, LOP, x, (at) + 4 * (s), s, k))
 
-#define FOLD_KERNELS(name, T, L, A, F, MAP, LOP, AOP, SHIFTED)                                     \
-  static void name##_row(int64_t n, int64_t s, const void *px, const double *shift,                \
-                         fold_acc *acc) {                                                          \
-    const T *restrict x = px;                                                                      \
-    const L k = SHIFTED ? (L)*shift : (L)0;                                                        \
-    A a = acc->F;                                                                                  \
-    (void)k, (void)shift;                                                                          \
-    if (s == 1 && n >= 32 && n < FOLD_SHORT) {                                                     \
-      L t[32];                                                                                     \
-      int64_t i = 32;                                                                              \
-      for (int j = 0; j < 32; j++) t[j] = MAP(x[j], k);                                            \
-      for (; i + 32 <= n; i += 32)                                                                 \
-        for (int j = 0; j < 32; j++) t[j] = LOP(t[j], MAP(x[i + j], k));                           \
-      LANES_HALF(t, 16, LOP);                                                                      \
-      LANES_HALF(t, 8, LOP);                                                                       \
-      LANES_FOLD8(t, LOP);                                                                         \
-      a = AOP(a, (A)t[0]);                                                                         \
-      x += i;                                                                                      \
-      n -= i;                                                                                      \
-    }                                                                                              \
-    while (s == 1 && n >= LANES) {                                                                 \
-      L t[LANES];                                                                                  \
-      int64_t i, m = n < 65536 ? n : 65536;                                                        \
-      for (int j = 0; j < LANES; j++) t[j] = MAP(x[j], k);                                         \
-      for (i = LANES; i + 8 * LANES <= m; i += 8 * LANES)                                          \
-        for (int j = 0; j < LANES; j++) t[j] = LOP(t[j], FOLD_MAP8(MAP, LOP, x, i + j, LANES, k)); \
-      for (; i + LANES <= m; i += LANES)                                                           \
-        for (int j = 0; j < LANES; j++) t[j] = LOP(t[j], MAP(x[i + j], k));                        \
-      for (int64_t j = 0; j < m - i; j++) t[j] = LOP(t[j], MAP(x[i + j], k));                      \
-      LANES_FOLD(t, LOP);                                                                          \
-      a = AOP(a, (A)t[0]);                                                                         \
-      x += m;                                                                                      \
-      n -= m;                                                                                      \
-    }                                                                                              \
-    if (s == 1 && n >= 8) {                                                                        \
-      L t[8];                                                                                      \
-      for (int j = 0; j < 8; j++) t[j] = MAP(x[j], k);                                             \
-      for (x += 8, n -= 8; n >= 8; x += 8, n -= 8)                                                 \
-        for (int j = 0; j < 8; j++) t[j] = LOP(t[j], MAP(x[j], k));                                \
-      LANES_FOLD8(t, LOP);                                                                         \
-      a = AOP(a, (A)t[0]);                                                                         \
-    }                                                                                              \
-    for (int64_t i = 0; i < n; i++) a = AOP(a, (A)MAP(x[i * s], k));                               \
-    acc->F = a;                                                                                    \
-  }                                                                                                \
-  static void name##_col(int64_t rows, int64_t rs, int64_t n, int64_t s, const void *px,           \
-                         const double *restrict shift, fold_acc *restrict acc) {                   \
-    const T *restrict x = px;                                                                      \
-    for (; rows >= 8; rows -= 8, x += 8 * rs) {                                                    \
-      if (s == 1) {                                                                                \
-        PG_IVDEP for (int64_t i = 0; i < n; i++) {                                                 \
-          const L k = SHIFTED ? (L)shift[i] : (L)0;                                                \
-          (void)k;                                                                                 \
-          acc[i].F = AOP(acc[i].F, (A)FOLD_MAP8(MAP, LOP, x, i, rs, k));                           \
-        }                                                                                          \
-      } else {                                                                                     \
-        for (int64_t i = 0; i < n; i++) {                                                          \
-          const L k = SHIFTED ? (L)shift[i] : (L)0;                                                \
-          (void)k;                                                                                 \
-          acc[i].F = AOP(acc[i].F, (A)FOLD_MAP8(MAP, LOP, x, i * s, rs, k));                       \
-        }                                                                                          \
-      }                                                                                            \
-    }                                                                                              \
-    for (; rows > 0; rows--, x += rs)                                                              \
-      for (int64_t i = 0; i < n; i++) {                                                            \
-        const L k = SHIFTED ? (L)shift[i] : (L)0;                                                  \
-        (void)k;                                                                                   \
-        acc[i].F = AOP(acc[i].F, (A)MAP(x[i * s], k));                                             \
-      }                                                                                            \
+/* u[i] = t[2 i] and t[2 i + 1] joined, i < n. */
+#define FOLD_PAIRS(n, t, u, LOP) \
+  LANES_LOOP for (int i = 0; i < (n); i++)(u)[i] = LOP((t)[2 * i], (t)[2 * i + 1])
+
+#define FOLD_KERNELS(name, T, L, A, F, MAP, LOP, AOP, SHIFTED, TREE)                              \
+  enum { name##_width = sizeof(L) > 4 ? 8 : 16 };                                                 \
+  /* t = n elements of a row, joined in lanes. */                                                 \
+  static inline void name##_lanes(int64_t n, const T *restrict x, L k, L none, L *restrict t) {   \
+    enum { W = name##_width };                                                                    \
+    int64_t i = 0;                                                                                \
+    (void)k;                                                                                      \
+    if (TREE == 2 && n >= 8 * W) {                                                                \
+      LANES_LOOP for (int j = 0; j < W; j++) t[j] = FOLD_MAP8(MAP, LOP, x, j, W, k);              \
+      for (i = 8 * W; i + 8 * W <= n; i += 8 * W)                                                 \
+        LANES_LOOP for (int j = 0; j < W; j++) t[j] =                                             \
+            LOP(t[j], FOLD_MAP8(MAP, LOP, x, i + j, W, k));                                       \
+    } else if (TREE < 2 && n >= 4 * W) {                                                          \
+      L w[4 * W];                                                                                 \
+      LANES_LOOP for (int j = 0; j < 4 * W; j++) w[j] = MAP(x[j], k);                             \
+      for (i = 4 * W; i + 4 * W <= n; i += 4 * W)                                                 \
+        LANES_LOOP for (int j = 0; j < 4 * W; j++) w[j] = LOP(w[j], MAP(x[i + j], k));            \
+      LANES_LOOP for (int j = 0; j < 2 * W; j++) w[j] = LOP(w[j], w[j + 2 * W]);                  \
+      LANES_LOOP for (int j = 0; j < W; j++) t[j] = LOP(w[j], w[j + W]);                          \
+    } else if (n >= W) {                                                                          \
+      LANES_LOOP for (int j = 0; j < W; j++) t[j] = MAP(x[j], k);                                 \
+      i = W;                                                                                      \
+    } else {                                                                                      \
+      LANES_LOOP for (int j = 0; j < W; j++) t[j] = none;                                         \
+    }                                                                                             \
+    if (TREE == 2 && i + 4 * W <= n) {                                                            \
+      LANES_LOOP for (int j = 0; j < W; j++) t[j] =                                               \
+          LOP(t[j], FOLD_MAP4(MAP, LOP, x, i + j, W, k));                                         \
+      i += 4 * W;                                                                                 \
+    }                                                                                             \
+    for (; i + W <= n; i += W)                                                                    \
+      LANES_LOOP for (int j = 0; j < W; j++) t[j] = LOP(t[j], MAP(x[i + j], k));                  \
+    if (i < n) {                                                                                  \
+      const int left = (int)(n - i);                                                              \
+      LANES_LOOP for (int j = 0; j < W; j++) {                                                    \
+        L v = t[j];                                                                               \
+        if (j < left) v = LOP(v, MAP(x[i + j], k));                                               \
+        t[j] = v;                                                                                 \
+      }                                                                                           \
+    }                                                                                             \
+  }                                                                                               \
+  static void name##_rows(int64_t rows, int64_t rs, int64_t n, const void *px,                    \
+                          const double *restrict shift, fold_acc start, fold_acc *restrict acc) { \
+    enum { W = name##_width };                                                                    \
+    const T *x = px;                                                                              \
+    const L none = (L)start.F;                                                                    \
+    L t[16 * FOLD_ROWS], u[8 * FOLD_ROWS], *lanes = W == 16 ? t : u;                              \
+    (void)shift;                                                                                  \
+    for (int i = 0; i < W * FOLD_ROWS; i++) lanes[i] = none;                                      \
+    for (; rows > 0; rows -= FOLD_ROWS, acc += FOLD_ROWS) {                                       \
+      const int m = rows < FOLD_ROWS ? (int)rows : FOLD_ROWS;                                     \
+      for (int r = 0; r < m; r++, x += rs)                                                        \
+        name##_lanes(n, x, SHIFTED ? (L)*shift++ : (L)0, none, lanes + W * r);                    \
+      if (W == 16) FOLD_PAIRS(8 * FOLD_ROWS, t, u, LOP);                                          \
+      FOLD_PAIRS(4 * FOLD_ROWS, u, t, LOP);                                                       \
+      FOLD_PAIRS(2 * FOLD_ROWS, t, u, LOP);                                                       \
+      FOLD_PAIRS(FOLD_ROWS, u, t, LOP);                                                           \
+      if (m == FOLD_ROWS)                                                                         \
+        LANES_LOOP for (int r = 0; r < FOLD_ROWS; r++) acc[r].F = AOP(acc[r].F, (A)t[r]);         \
+      else                                                                                        \
+        for (int r = 0; r < m; r++) acc[r].F = AOP(acc[r].F, (A)t[r]);                            \
+    }                                                                                             \
+  }                                                                                               \
+  static void name##_row(int64_t n, int64_t s, const void *px, const double *shift,               \
+                         fold_acc start, fold_acc *acc) {                                         \
+    const T *restrict x = px;                                                                     \
+    const L k = SHIFTED ? (L)*shift : (L)0;                                                       \
+    (void)k, (void)shift;                                                                         \
+    if (s != 1) {                                                                                 \
+      for (int64_t i = 0; i < n; i++) acc->F = AOP(acc->F, (A)MAP(x[i * s], k));                  \
+      return;                                                                                     \
+    }                                                                                             \
+    for (; n > 0; n -= FOLD_CHUNK, x += FOLD_CHUNK) {                                             \
+      L t[16];                                                                                    \
+      name##_lanes(n < FOLD_CHUNK ? n : FOLD_CHUNK, x, k, (L)start.F, t);                         \
+      if (name##_width == 16) LANES_HALF(t, 8, LOP);                                              \
+      LANES_FOLD8(t, LOP);                                                                        \
+      acc->F = AOP(acc->F, (A)t[0]);                                                              \
+    }                                                                                             \
+  }                                                                                               \
+  static void name##_col(int64_t rows, int64_t rs, int64_t n, int64_t s, const void *px,          \
+                         const double *restrict shift, fold_acc *restrict acc) {                  \
+    const T *restrict x = px;                                                                     \
+    for (; TREE && rows >= 8; rows -= 8, x += 8 * rs) {                                           \
+      if (s == 1) {                                                                               \
+        PG_IVDEP for (int64_t i = 0; i < n; i++) {                                                \
+          const L k = SHIFTED ? (L)shift[i] : (L)0;                                               \
+          (void)k;                                                                                \
+          acc[i].F = AOP(acc[i].F, (A)FOLD_MAP8(MAP, LOP, x, i, rs, k));                          \
+        }                                                                                         \
+      } else {                                                                                    \
+        for (int64_t i = 0; i < n; i++) {                                                         \
+          const L k = SHIFTED ? (L)shift[i] : (L)0;                                               \
+          (void)k;                                                                                \
+          acc[i].F = AOP(acc[i].F, (A)FOLD_MAP8(MAP, LOP, x, i * s, rs, k));                      \
+        }                                                                                         \
+      }                                                                                           \
+    }                                                                                             \
+    if (!TREE && s == 1 && rows >= 8) {                                                           \
+      L w[FOLD_BLOCK];                                                                            \
+      PG_ASSERT(n <= FOLD_BLOCK);                                                                 \
+      for (int64_t i = 0; i < n; i++) w[i] = MAP(x[i], 0);                                        \
+      for (rows--, x += rs; rows > 0; rows--, x += rs)                                            \
+        for (int64_t i = 0; i < n; i++) w[i] = LOP(w[i], MAP(x[i], 0));                           \
+      for (int64_t i = 0; i < n; i++) acc[i].F = AOP(acc[i].F, (A)w[i]);                          \
+    }                                                                                             \
+    for (; rows > 0; rows--, x += rs)                                                             \
+      for (int64_t i = 0; i < n; i++) {                                                           \
+        const L k = SHIFTED ? (L)shift[i] : (L)0;                                                 \
+        (void)k;                                                                                  \
+        acc[i].F = AOP(acc[i].F, (A)MAP(x[i * s], k));                                            \
+      }                                                                                           \
   }
 
 /* FOLD_JOIN(add_f, double, f, fold_add_f64) -> add_f_join: shared by folds with this AOP. */

@@ -8,6 +8,14 @@
 
 enum { LANES = 64 };
 
+/* Before a loop of a few turns that are known: gcc is to vectorise it, not to write the turns out.
+ */
+#if defined(__GNUC__) && !defined(__clang__)
+#define LANES_LOOP _Pragma("GCC unroll 1")
+#else
+#define LANES_LOOP
+#endif
+
 /* LANES_FOLD(t, +) leaves t[0] + .. + t[63] in t[0]; t is destroyed. */
 #define LANES_HALF(t, h, JOIN) \
   for (int lane = 0; lane < (h); lane++) (t)[lane] = JOIN((t)[lane], (t)[lane + (h)])

@@ -21,46 +21,46 @@
 #define MAP_EXPF(v, k) pg_exp_f32((v) - (k))
 #define MAP_EXP(v, k)  pg_exp_f64((v) - (k))
 
-FOLD_KERNELS(sum_f32, float, float, double, f, MAP_F32, fold_add_f32, fold_add_f64, 0)
-FOLD_KERNELS(sum_f64, double, double, double, f, MAP_F64, fold_add_f64, fold_add_f64, 0)
-FOLD_KERNELS(sum_i64, int64_t, uint64_t, uint64_t, u, MAP_U64, fold_add_u64, fold_add_u64, 0)
-FOLD_KERNELS(sum_u8, uint8_t, uint32_t, uint64_t, u, MAP_U32, fold_add_u32, fold_add_u64, 0)
-FOLD_KERNELS(prod_f32, float, double, double, f, MAP_F64, fold_mul_f64, fold_mul_f64, 0)
-FOLD_KERNELS(prod_f64, double, double, double, f, MAP_F64, fold_mul_f64, fold_mul_f64, 0)
-FOLD_KERNELS(prod_i64, int64_t, uint64_t, uint64_t, u, MAP_U64, fold_mul_u64, fold_mul_u64, 0)
-FOLD_KERNELS(prod_u8, uint8_t, uint64_t, uint64_t, u, MAP_U64, fold_mul_u64, fold_mul_u64, 0)
-FOLD_KERNELS(max_f32, float, float, double, f, MAP_F32, fold_max_f32, fold_max_f64, 0)
-FOLD_KERNELS(max_f64, double, double, double, f, MAP_F64, fold_max_f64, fold_max_f64, 0)
-FOLD_KERNELS(max_i64, int64_t, int64_t, int64_t, i, MAP_I64, fold_max_i64, fold_max_i64, 0)
-FOLD_KERNELS(max_u8, uint8_t, uint8_t, int64_t, i, MAP_U8, fold_max_u8, fold_max_i64, 0)
-FOLD_KERNELS(min_f32, float, float, double, f, MAP_F32, fold_min_f32, fold_min_f64, 0)
-FOLD_KERNELS(min_f64, double, double, double, f, MAP_F64, fold_min_f64, fold_min_f64, 0)
-FOLD_KERNELS(min_i64, int64_t, int64_t, int64_t, i, MAP_I64, fold_min_i64, fold_min_i64, 0)
-FOLD_KERNELS(min_u8, uint8_t, uint8_t, int64_t, i, MAP_U8, fold_min_u8, fold_min_i64, 0)
-FOLD_KERNELS(any_f32, float, uint32_t, uint64_t, u, MAP_ANY, fold_max_u32, fold_max_u64, 0)
-FOLD_KERNELS(any_f64, double, uint32_t, uint64_t, u, MAP_ANY, fold_max_u32, fold_max_u64, 0)
-FOLD_KERNELS(any_i64, int64_t, uint32_t, uint64_t, u, MAP_ANY, fold_max_u32, fold_max_u64, 0)
-FOLD_KERNELS(any_u8, uint8_t, uint32_t, uint64_t, u, MAP_ANY, fold_max_u32, fold_max_u64, 0)
-FOLD_KERNELS(all_f32, float, uint32_t, uint64_t, u, MAP_ANY, fold_min_u32, fold_min_u64, 0)
-FOLD_KERNELS(all_f64, double, uint32_t, uint64_t, u, MAP_ANY, fold_min_u32, fold_min_u64, 0)
-FOLD_KERNELS(all_i64, int64_t, uint32_t, uint64_t, u, MAP_ANY, fold_min_u32, fold_min_u64, 0)
-FOLD_KERNELS(all_u8, uint8_t, uint32_t, uint64_t, u, MAP_ANY, fold_min_u32, fold_min_u64, 0)
-FOLD_KERNELS(count_f32, float, uint32_t, uint64_t, u, MAP_ANY, fold_add_u32, fold_add_u64, 0)
-FOLD_KERNELS(count_f64, double, uint32_t, uint64_t, u, MAP_ANY, fold_add_u32, fold_add_u64, 0)
-FOLD_KERNELS(count_i64, int64_t, uint32_t, uint64_t, u, MAP_ANY, fold_add_u32, fold_add_u64, 0)
-FOLD_KERNELS(count_u8, uint8_t, uint32_t, uint64_t, u, MAP_ANY, fold_add_u32, fold_add_u64, 0)
-FOLD_KERNELS(abs_f32, float, float, double, f, MAP_ABSF, fold_add_f32, fold_add_f64, 0)
-FOLD_KERNELS(abs_f64, double, double, double, f, MAP_ABS, fold_add_f64, fold_add_f64, 0)
-FOLD_KERNELS(sq_f32, float, float, double, f, MAP_SQ, fold_add_f32, fold_add_f64, 0)
-FOLD_KERNELS(sq_f64, double, double, double, f, MAP_SQ, fold_add_f64, fold_add_f64, 0)
-FOLD_KERNELS(absmax_f32, float, float, double, f, MAP_ABSF, fold_max_f32, fold_max_f64, 0)
-FOLD_KERNELS(absmax_f64, double, double, double, f, MAP_ABS, fold_max_f64, fold_max_f64, 0)
-FOLD_KERNELS(absmin_f32, float, float, double, f, MAP_ABSF, fold_min_f32, fold_min_f64, 0)
-FOLD_KERNELS(absmin_f64, double, double, double, f, MAP_ABS, fold_min_f64, fold_min_f64, 0)
-FOLD_KERNELS(var_f32, float, float, double, f, MAP_VAR, fold_add_f32, fold_add_f64, 1)
-FOLD_KERNELS(var_f64, double, double, double, f, MAP_VAR, fold_add_f64, fold_add_f64, 1)
-FOLD_KERNELS(exp_f32, float, float, double, f, MAP_EXPF, fold_add_f32, fold_add_f64, 1)
-FOLD_KERNELS(exp_f64, double, double, double, f, MAP_EXP, fold_add_f64, fold_add_f64, 1)
+FOLD_KERNELS(sum_f32, float, float, double, f, MAP_F32, fold_add_f32, fold_add_f64, 0, 2)
+FOLD_KERNELS(sum_f64, double, double, double, f, MAP_F64, fold_add_f64, fold_add_f64, 0, 2)
+FOLD_KERNELS(sum_i64, int64_t, uint64_t, uint64_t, u, MAP_U64, fold_add_u64, fold_add_u64, 0, 2)
+FOLD_KERNELS(sum_u8, uint8_t, uint32_t, uint64_t, u, MAP_U32, fold_add_u32, fold_add_u64, 0, 2)
+FOLD_KERNELS(prod_f32, float, double, double, f, MAP_F64, fold_mul_f64, fold_mul_f64, 0, 2)
+FOLD_KERNELS(prod_f64, double, double, double, f, MAP_F64, fold_mul_f64, fold_mul_f64, 0, 2)
+FOLD_KERNELS(prod_i64, int64_t, uint64_t, uint64_t, u, MAP_U64, fold_mul_u64, fold_mul_u64, 0, 2)
+FOLD_KERNELS(prod_u8, uint8_t, uint64_t, uint64_t, u, MAP_U64, fold_mul_u64, fold_mul_u64, 0, 2)
+FOLD_KERNELS(max_f32, float, float, double, f, MAP_F32, fold_max_f32, fold_max_f64, 0, 0)
+FOLD_KERNELS(max_f64, double, double, double, f, MAP_F64, fold_max_f64, fold_max_f64, 0, 0)
+FOLD_KERNELS(max_i64, int64_t, int64_t, int64_t, i, MAP_I64, fold_max_i64, fold_max_i64, 0, 2)
+FOLD_KERNELS(max_u8, uint8_t, uint8_t, int64_t, i, MAP_U8, fold_max_u8, fold_max_i64, 0, 2)
+FOLD_KERNELS(min_f32, float, float, double, f, MAP_F32, fold_min_f32, fold_min_f64, 0, 0)
+FOLD_KERNELS(min_f64, double, double, double, f, MAP_F64, fold_min_f64, fold_min_f64, 0, 0)
+FOLD_KERNELS(min_i64, int64_t, int64_t, int64_t, i, MAP_I64, fold_min_i64, fold_min_i64, 0, 2)
+FOLD_KERNELS(min_u8, uint8_t, uint8_t, int64_t, i, MAP_U8, fold_min_u8, fold_min_i64, 0, 2)
+FOLD_KERNELS(any_f32, float, uint32_t, uint64_t, u, MAP_ANY, fold_max_u32, fold_max_u64, 0, 2)
+FOLD_KERNELS(any_f64, double, uint32_t, uint64_t, u, MAP_ANY, fold_max_u32, fold_max_u64, 0, 2)
+FOLD_KERNELS(any_i64, int64_t, uint32_t, uint64_t, u, MAP_ANY, fold_max_u32, fold_max_u64, 0, 2)
+FOLD_KERNELS(any_u8, uint8_t, uint32_t, uint64_t, u, MAP_ANY, fold_max_u32, fold_max_u64, 0, 2)
+FOLD_KERNELS(all_f32, float, uint32_t, uint64_t, u, MAP_ANY, fold_min_u32, fold_min_u64, 0, 2)
+FOLD_KERNELS(all_f64, double, uint32_t, uint64_t, u, MAP_ANY, fold_min_u32, fold_min_u64, 0, 2)
+FOLD_KERNELS(all_i64, int64_t, uint32_t, uint64_t, u, MAP_ANY, fold_min_u32, fold_min_u64, 0, 2)
+FOLD_KERNELS(all_u8, uint8_t, uint32_t, uint64_t, u, MAP_ANY, fold_min_u32, fold_min_u64, 0, 2)
+FOLD_KERNELS(count_f32, float, uint32_t, uint64_t, u, MAP_ANY, fold_add_u32, fold_add_u64, 0, 2)
+FOLD_KERNELS(count_f64, double, uint32_t, uint64_t, u, MAP_ANY, fold_add_u32, fold_add_u64, 0, 2)
+FOLD_KERNELS(count_i64, int64_t, uint32_t, uint64_t, u, MAP_ANY, fold_add_u32, fold_add_u64, 0, 2)
+FOLD_KERNELS(count_u8, uint8_t, uint32_t, uint64_t, u, MAP_ANY, fold_add_u32, fold_add_u64, 0, 2)
+FOLD_KERNELS(abs_f32, float, float, double, f, MAP_ABSF, fold_add_f32, fold_add_f64, 0, 2)
+FOLD_KERNELS(abs_f64, double, double, double, f, MAP_ABS, fold_add_f64, fold_add_f64, 0, 2)
+FOLD_KERNELS(sq_f32, float, float, double, f, MAP_SQ, fold_add_f32, fold_add_f64, 0, 2)
+FOLD_KERNELS(sq_f64, double, double, double, f, MAP_SQ, fold_add_f64, fold_add_f64, 0, 2)
+FOLD_KERNELS(absmax_f32, float, float, double, f, MAP_ABSF, fold_max_f32, fold_max_f64, 0, 0)
+FOLD_KERNELS(absmax_f64, double, double, double, f, MAP_ABS, fold_max_f64, fold_max_f64, 0, 0)
+FOLD_KERNELS(absmin_f32, float, float, double, f, MAP_ABSF, fold_min_f32, fold_min_f64, 0, 0)
+FOLD_KERNELS(absmin_f64, double, double, double, f, MAP_ABS, fold_min_f64, fold_min_f64, 0, 0)
+FOLD_KERNELS(var_f32, float, float, double, f, MAP_VAR, fold_add_f32, fold_add_f64, 1, 2)
+FOLD_KERNELS(var_f64, double, double, double, f, MAP_VAR, fold_add_f64, fold_add_f64, 1, 2)
+FOLD_KERNELS(exp_f32, float, float, double, f, MAP_EXPF, fold_add_f32, fold_add_f64, 1, 1)
+FOLD_KERNELS(exp_f64, double, double, double, f, MAP_EXP, fold_add_f64, fold_add_f64, 1, 1)
 
 FOLD_JOIN(add_f, f, fold_add_f64)
 FOLD_JOIN(mul_f, f, fold_mul_f64)
@@ -73,9 +73,10 @@ FOLD_JOIN(min_u, u, fold_min_u64)
 FOLD_JOIN(max_i, i, fold_max_i64)
 FOLD_JOIN(min_i, i, fold_min_i64)
 
-/* KERN(sum, f32, add_f, .f = 0) -> {sum_f32_row, sum_f32_col, add_f_join, {.f = 0}} */
+/* KERN(sum, f32, add_f, .f = 0) ->
+ * {sum_f32_row, sum_f32_rows, sum_f32_col, add_f_join, {.f = 0}} */
 #define KERN(name, dtype, join, ...) \
-  { name##_##dtype##_row, name##_##dtype##_col, join##_join, {__VA_ARGS__}, }
+  { name##_##dtype##_row, name##_##dtype##_rows, name##_##dtype##_col, join##_join, {__VA_ARGS__}, }
 #define KERNS(name, jf, sf, ji, ...)                                                             \
   static const fold_kern name##_kern[PG_NDTYPES] = {[PG_F32] = KERN(name, f32, jf, sf),          \
                                                     [PG_F64] = KERN(name, f64, jf, sf),          \
@@ -103,33 +104,40 @@ KERNS_REAL(exp, add_f, .f = 0)
 
 /* --- shared ----------------------------------------------------------------------------------- */
 
-typedef void (*finish_fn)(int64_t n, fold_acc *acc, double count);
+typedef void (*finish_fn)(const reduction *r, int64_t first, int64_t n, fold_acc *acc);
+
+/* One walk of r's plan. */
+static pg_status fold_once(pg_ctx *ctx, reduction *r, const fold_kern *k) {
+  return fold_run(ctx, &r->plan, 1, &(fold_stage){k, reduction_put}, NULL, r);
+}
 
 /* out[0] = finish(fold of in[0] over the dims in arg 0). */
 static pg_status run_fold(pg_call *c, const fold_kern *kerns, finish_fn finish) {
   const pg_tensor *x = c->in[0];
-  unsigned mask = reduction_mask(c, x->nd);
-  reduction r;
-  PG_TRY(reduction_begin(c->ctx, &r, x, mask, c->out[0]));
-  pg_status s = fold_run(c->ctx, &r.plan, &kerns[x->dtype], NULL, r.acc);
-  if (s == PG_OK) {
-    if (finish) finish(r.plan.outputs, r.acc, (double)r.plan.count);
-    reduction_store(c->ctx, &r, c->out[0]);
-  }
-  reduction_end(c->ctx, &r);
-  return s;
+  reduction r = reduction_plan(x, reduction_mask(c, x->nd), c->out[0]);
+  r.finish = finish;
+  return fold_once(c->ctx, &r, &kerns[x->dtype]);
 }
 
-static void finish_mean(int64_t n, fold_acc *acc, double count) {
-  for (int64_t i = 0; i < n; i++) acc[i].f /= count;
+static void finish_mean(const reduction *r, int64_t first, int64_t n, fold_acc *acc) {
+  const double count = (double)r->plan.count, part = 1 / count;
+  (void)first;
+  if (r->out->dtype == PG_F32)
+    for (int64_t i = 0; i < n; i++) acc[i].f *= part;
+  else
+    for (int64_t i = 0; i < n; i++) acc[i].f /= count;
 }
-static void finish_sqrt(int64_t n, fold_acc *acc, double count) {
-  (void)count;
+static void finish_sqrt(const reduction *r, int64_t first, int64_t n, fold_acc *acc) {
+  (void)r, (void)first;
   for (int64_t i = 0; i < n; i++) acc[i].f = sqrt(acc[i].f);
 }
-static void finish_count(int64_t n, fold_acc *acc, double count) {
-  (void)count;
+static void finish_count(const reduction *r, int64_t first, int64_t n, fold_acc *acc) {
+  (void)r, (void)first;
   for (int64_t i = 0; i < n; i++) acc[i].f = (double)acc[i].u;
+}
+static void finish_root(const reduction *r, int64_t first, int64_t n, fold_acc *acc) {
+  (void)first;
+  for (int64_t i = 0; i < n; i++) acc[i].f = pow(acc[i].f, 1 / r->number);
 }
 
 /* gin[0] = g (owned, freed here) over in[0]'s shape. */
@@ -333,41 +341,53 @@ static pg_status infer_var(pg_call *c) {
   return reduction_infer(c, c->op->nout, (pg_dtype)c->in[0]->dtype, 2);
 }
 
-/* Two walks: the mean, then the squares around it (around its nearest float32, and corrected). */
-static pg_status spread_of(pg_call *c, bool root, pg_tensor *var, pg_tensor *mean) {
-  const pg_tensor *x = c->in[0];
-  unsigned mask = reduction_mask(c, x->nd);
-  reduction r;
-  PG_TRY(reduction_begin(c->ctx, &r, x, mask, var));
-  int64_t n = r.plan.outputs;
-  double count = (double)r.plan.count, left = count - correction_of(c);
-  size_t bytes = sizeof(double) * (size_t)n;
-  double *center = NULL;
-  pg_status s = pg_alloc(c->ctx, bytes, (void **)&center);
-  if (s == PG_OK) s = fold_run(c->ctx, &r.plan, &sum_kern[x->dtype], NULL, r.acc);
-  if (s == PG_OK) {
-    finish_mean(n, r.acc, count);
-    for (int64_t i = 0; i < n; i++) center[i] = r.acc[i].f;
-    if (mean) reduction_store(c->ctx, &r, mean);
-    s = fold_run(c->ctx, &r.plan, &var_kern[x->dtype], center, r.acc);
+/* The first of two walks: shift = mean. */
+static void put_mean(void *to, int64_t first, int64_t n, fold_acc *acc) {
+  const reduction *r = to;
+  finish_mean(r, first, n, acc);
+  for (int64_t i = 0; i < n; i++) r->shift[first + i] = acc[i].f;
+  if (r->mean) reduction_store(&r->plan, r->mean, first, n, acc);
+}
+
+/* acc: the squares around shift (around its nearest float32, and corrected). */
+static void finish_var(const reduction *r, int64_t first, int64_t n, fold_acc *acc) {
+  const bool single = r->out->dtype == PG_F32;
+  const double count = (double)r->plan.count, left = r->number > 0 ? r->number : 0;
+  const double *center = r->shift + first;
+  for (int64_t i = 0; i < n; i++) {
+    double off = single ? center[i] - (double)(float)center[i] : 0;
+    acc[i].f = (acc[i].f - count * off * off) / left;
   }
-  if (s == PG_OK) {
-    for (int64_t i = 0; i < n; i++) {
-      double off = x->dtype == PG_F32 ? center[i] - (double)(float)center[i] : 0;
-      double v = (r.acc[i].f - count * off * off) / (left > 0 ? left : 0);
-      r.acc[i].f = root ? sqrt(v) : v;
-    }
-    reduction_store(c->ctx, &r, var);
-  }
-  pg_free(c->ctx, center, bytes);
-  reduction_end(c->ctx, &r);
+}
+static void finish_std(const reduction *r, int64_t first, int64_t n, fold_acc *acc) {
+  finish_var(r, first, n, acc);
+  finish_sqrt(r, first, n, acc);
+}
+
+/* Two walks, the second around what the first one found for each output. */
+static pg_status fold_twice(pg_ctx *ctx, reduction *r, const fold_stage *stage) {
+  size_t bytes = sizeof *r->shift * (size_t)r->plan.outputs;
+  PG_TRY(pg_alloc(ctx, bytes, (void **)&r->shift));
+  pg_status s = fold_run(ctx, &r->plan, 2, stage, r->shift, r);
+  pg_free(ctx, r->shift, bytes);
   return s;
 }
 
-static pg_status forward_var(pg_call *c) { return spread_of(c, false, c->out[0], NULL); }
-static pg_status forward_std(pg_call *c) { return spread_of(c, true, c->out[0], NULL); }
-static pg_status forward_var_mean(pg_call *c) { return spread_of(c, false, c->out[0], c->out[1]); }
-static pg_status forward_std_mean(pg_call *c) { return spread_of(c, true, c->out[0], c->out[1]); }
+static pg_status spread_of(pg_call *c, finish_fn finish, pg_tensor *mean) {
+  const pg_tensor *x = c->in[0];
+  reduction r = reduction_plan(x, reduction_mask(c, x->nd), c->out[0]);
+  r.finish = finish;
+  r.number = (double)r.plan.count - correction_of(c);
+  r.mean = mean;
+  const fold_stage stage[] = {{&sum_kern[x->dtype], put_mean},
+                              {&var_kern[x->dtype], reduction_put}};
+  return fold_twice(c->ctx, &r, stage);
+}
+
+static pg_status forward_var(pg_call *c) { return spread_of(c, finish_var, NULL); }
+static pg_status forward_std(pg_call *c) { return spread_of(c, finish_std, NULL); }
+static pg_status forward_var_mean(pg_call *c) { return spread_of(c, finish_var, c->out[1]); }
+static pg_status forward_std_mean(pg_call *c) { return spread_of(c, finish_std, c->out[1]); }
 
 /* d var: (x - mean) 2 / (n - correction); d std: that / (2 std), 0 where std is 0. */
 static pg_status spread_grad(pg_call *c, bool root) {
@@ -442,19 +462,12 @@ static pg_status forward_norm(pg_call *c) {
   else if (p == INFINITY) kern = absmax_kern;
   else if (p == -INFINITY) kern = absmin_kern;
   else PG_TRY(powers(c->ctx, x, p, &power));
-  reduction r;
-  pg_status s = reduction_begin(c->ctx, &r, power ? power : x, mask, c->out[0]);
-  if (s == PG_OK) {
-    s = fold_run(c->ctx, &r.plan, &kern[x->dtype], NULL, r.acc);
-    if (s == PG_OK) {
-      if (p == 2) finish_sqrt(r.plan.outputs, r.acc, 0);
-      else if (p == 0) finish_count(r.plan.outputs, r.acc, 0);
-      else if (power)
-        for (int64_t i = 0; i < r.plan.outputs; i++) r.acc[i].f = pow(r.acc[i].f, 1 / p);
-      reduction_store(c->ctx, &r, c->out[0]);
-    }
-    reduction_end(c->ctx, &r);
-  }
+  reduction r = reduction_plan(power ? power : x, mask, c->out[0]);
+  r.number = p;
+  if (p == 2) r.finish = finish_sqrt;
+  else if (p == 0) r.finish = finish_count;
+  else if (power) r.finish = finish_root;
+  pg_status s = fold_once(c->ctx, &r, &kern[x->dtype]);
   pg_tensor_unref(power);
   return s;
 }
@@ -506,27 +519,21 @@ static pg_status infer_logsumexp(pg_call *c) {
   return reduction_infer(c, 1, d, 1);
 }
 
+/* The first of two walks: shift = the largest, where it is finite. */
+static void put_top(void *to, int64_t first, int64_t n, fold_acc *acc) {
+  const reduction *r = to;
+  for (int64_t i = 0; i < n; i++) r->shift[first + i] = isinf(acc[i].f) ? 0 : acc[i].f;
+}
+static void finish_log(const reduction *r, int64_t first, int64_t n, fold_acc *acc) {
+  for (int64_t i = 0; i < n; i++) acc[i].f = r->shift[first + i] + pg_log_f64(acc[i].f);
+}
+
 static pg_status forward_logsumexp(pg_call *c) {
   const pg_tensor *x = c->in[0];
-  unsigned mask = reduction_mask(c, x->nd);
-  reduction r;
-  PG_TRY(reduction_begin(c->ctx, &r, x, mask, c->out[0]));
-  int64_t n = r.plan.outputs;
-  size_t bytes = sizeof(double) * (size_t)n;
-  double *top = NULL;
-  pg_status s = pg_alloc(c->ctx, bytes, (void **)&top);
-  if (s == PG_OK) s = fold_run(c->ctx, &r.plan, &max_kern[x->dtype], NULL, r.acc);
-  if (s == PG_OK) {
-    for (int64_t i = 0; i < n; i++) top[i] = isinf(r.acc[i].f) ? 0 : r.acc[i].f;
-    s = fold_run(c->ctx, &r.plan, &exp_kern[x->dtype], top, r.acc);
-  }
-  if (s == PG_OK) {
-    for (int64_t i = 0; i < n; i++) r.acc[i].f = top[i] + log(r.acc[i].f);
-    reduction_store(c->ctx, &r, c->out[0]);
-  }
-  pg_free(c->ctx, top, bytes);
-  reduction_end(c->ctx, &r);
-  return s;
+  reduction r = reduction_plan(x, reduction_mask(c, x->nd), c->out[0]);
+  r.finish = finish_log;
+  const fold_stage stage[] = {{&max_kern[x->dtype], put_top}, {&exp_kern[x->dtype], reduction_put}};
+  return fold_twice(c->ctx, &r, stage);
 }
 
 static pg_status backward_logsumexp(pg_call *c) {

@@ -69,67 +69,61 @@ static inline bool reduction_has_zero(const pg_tensor *t) {
   return found;
 }
 
-/* A plan with its partial results. */
+/* A plan, and where its results go: finish makes results of the folds, out gets them. */
 typedef struct reduction {
   fold_plan plan;
-  fold_acc *acc;
-  size_t bytes; /* of acc where it is not room */
-  fold_acc room[96];
+  void (*finish)(const struct reduction *r, int64_t first, int64_t n, fold_acc *acc);
+  double number; /* finish's own */
+  double *shift; /* a value per output, or NULL */
+  pg_tensor *out;
+  pg_tensor *mean; /* var and std: a second result, or NULL */
 } reduction;
 
 /* Plans the reduction of x over mask into an output like out. */
-static inline pg_status reduction_begin(pg_ctx *ctx, reduction *r, const pg_tensor *x,
-                                        unsigned mask, const pg_tensor *out) {
+static inline reduction reduction_plan(const pg_tensor *x, unsigned mask, pg_tensor *out) {
+  reduction r = {.out = out};
   int64_t stride[PG_MAX_DIMS];
   bool keep = out->nd == x->nd;
   for (int i = 0, j = 0; i < x->nd; i++) {
     stride[i] = 0;
     if (!(mask >> i & 1)) stride[i] = out->stride[keep ? i : j++];
   }
-  fold_plan_make(&r->plan, x, mask, stride);
-  r->acc = r->room;
-  r->bytes = 0;
-  if (r->plan.outputs <= 96) return PG_OK;
-  r->bytes = sizeof *r->acc * (size_t)r->plan.outputs;
-  return pg_alloc(ctx, r->bytes, (void **)&r->acc);
+  fold_plan_make(&r.plan, x, mask, stride);
+  return r;
 }
 
-static inline void reduction_end(pg_ctx *ctx, reduction *r) {
-  if (r->bytes) pg_free(ctx, r->acc, r->bytes);
-}
+#define REDUCTION_STORE(T, F)                                     \
+  do {                                                            \
+    T *restrict to = (T *)pg_data(out) + at;                      \
+    if (step == 1)                                                \
+      for (int64_t i = 0; i < m; i++) to[i] = (T)acc[i].F;        \
+    else                                                          \
+      for (int64_t i = 0; i < m; i++) to[i * step] = (T)acc[i].F; \
+  } while (0)
 
-typedef struct reduction_store_job {
-  const fold_plan *p;
-  const fold_acc *acc;
-  bool integer; /* acc holds integers */
-  pg_dtype dtype;
-  void *out;
-} reduction_store_job;
-
-#define REDUCTION_STORE(T, F) \
-  for (int64_t i = 0; i < n; i++) ((T *)j->out)[at + i * step] = (T)acc[i].F
-
-static inline void reduction_store_range(void *arg, int64_t begin, int64_t end) {
-  const reduction_store_job *j = arg;
-  const fold_plan *p = j->p;
+/* Outputs [first, first + n) of out = acc, in out's dtype. */
+static inline void reduction_store(const fold_plan *p, pg_tensor *out, int64_t first, int64_t n,
+                                   const fold_acc *restrict acc) {
   int64_t step = p->ko[0];
-  while (begin < end) {
-    int64_t run = begin / p->ksize[0], first = begin % p->ksize[0];
-    int64_t n = pg_min64(end - begin, p->ksize[0] - first);
-    int64_t at = fold_offset(run, 1, p->nk, p->ksize, p->ko) + first * step;
-    const fold_acc *acc = j->acc + begin;
-    if (j->dtype == PG_F32) REDUCTION_STORE(float, f);
-    else if (j->dtype == PG_F64) REDUCTION_STORE(double, f);
-    else if (j->dtype == PG_I64) REDUCTION_STORE(int64_t, i);
+  while (n > 0) {
+    int64_t run = first / p->ksize[0], i0 = first % p->ksize[0];
+    int64_t m = pg_min64(n, p->ksize[0] - i0);
+    int64_t at = fold_offset(run, 1, p->nk, p->ksize, p->ko) + i0 * step;
+    if (out->dtype == PG_F32) REDUCTION_STORE(float, f);
+    else if (out->dtype == PG_F64) REDUCTION_STORE(double, f);
+    else if (out->dtype == PG_I64) REDUCTION_STORE(int64_t, i);
     else REDUCTION_STORE(uint8_t, i);
-    begin += n;
+    first += m;
+    n -= m;
+    acc += m;
   }
 }
 
-/* out = acc, in out's dtype. */
-static inline void reduction_store(pg_ctx *ctx, const reduction *r, pg_tensor *out) {
-  reduction_store_job j = {&r->plan, r->acc, false, (pg_dtype)out->dtype, pg_data(out)};
-  pg_par_for(ctx, r->plan.outputs, 16384, reduction_store_range, &j);
+/* The put of a last stage; to is a reduction. */
+static inline void reduction_put(void *to, int64_t first, int64_t n, fold_acc *acc) {
+  const reduction *r = to;
+  if (r->finish) r->finish(r, first, n, acc);
+  reduction_store(&r->plan, r->out, first, n, acc);
 }
 
 /* g, a gradient with in[0]'s dims of mask reduced, as a tensor with all of in[0]'s dims: 1 in place

@@ -134,6 +134,98 @@ describe("reductions", function()
     H.same(ops.full({n, 2}, 0.1):sum(1)[1]:item() / n, 0.1, 1e-6)
   end)
 
+  -- what each op makes of a list of numbers
+  local lists = {
+    sum = function(v)
+      local total = 0
+      for _, e in ipairs(v) do total = total + e end
+      return total
+    end,
+    amax = function(v)
+      local best = v[1]
+      for _, e in ipairs(v) do
+        if e ~= e or e > best then best = e end
+        if e ~= e then break end
+      end
+      return best
+    end,
+    count_nonzero = function(v)
+      local n = 0
+      for _, e in ipairs(v) do n = n + (e ~= 0 and 1 or 0) end
+      return n
+    end,
+  }
+  lists.mean = function(v) return lists.sum(v) / #v end
+  lists.var = function(v)
+    local mean, total = lists.mean(v), 0
+    for _, e in ipairs(v) do total = total + (e - mean) ^ 2 end
+    return total / (#v - 1)
+  end
+  lists.logsumexp = function(v)
+    local total = 0
+    for _, e in ipairs(v) do total = total + math.exp(e) end
+    return math.log(total)
+  end
+
+  it("fold rows of any length, whatever their number and distance", function()
+    for _, n in ipairs {2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 100, 127, 128, 130, 200,
+      1023, 1024, 1500, 16385} do
+      for _, dtype in ipairs {"float32", "float64"} do
+        local rows = n > 1000 and 3 or 35
+        core.manual_seed(n)
+        local wide = ops.rand({rows, n + 3}):to(dtype)
+        for _, t in ipairs {wide:narrow(2, 2, n), ops.transpose(wide:narrow(2, 1, n), 1, 2)} do
+          local dim = t.shape[1] == rows and 2 or 1
+          for name, of in pairs(lists) do
+            local results = ops[name](t, dim)
+            for r = 1, rows, 3 do
+              local row = ops.select(t, 3 - dim, r)
+              H.same(results[r]:item(), of(H.values(row)), dtype == "float32" and 2e-5 or 1e-11)
+            end
+          end
+        end
+      end
+    end
+  end)
+
+  it("give a row the same bits wherever it stands", function()
+    for _, n in ipairs {5, 16, 100, 128, 1500} do
+      local row = ops.randn({n})
+      local t = ops.repeat_interleave(ops.reshape(row, {1, n}), 37, 1)
+      for _, name in ipairs {"sum", "mean", "var", "amin", "logsumexp", "prod"} do
+        local results = ops[name](t, 2)
+        for r = 1, 37 do assert(results[r]:item() == results[37]:item()) end
+        assert(ops[name](t:narrow(1, 20, 1), 2):item() == results[1]:item())
+      end
+    end
+  end)
+
+  it("keep NaN, infinities and zeros' signs at every place of a row", function()
+    local nan, inf = 0 / 0, math.huge
+    for _, n in ipairs {1, 5, 17, 70, 140} do
+      for _, dtype in ipairs {"float32", "float64"} do
+        local t = ops.add(ops.eye(n), 1):to(dtype) -- row r has its 2 at place r
+        local special = function(v) return ops.where(t:gt(1.5), ops.full({1}, v):to(dtype), t) end
+        for _, dim in ipairs {1, 2} do
+          for _, name in ipairs {"sum", "mean", "prod", "amax", "amin", "logsumexp", "norm"} do
+            local args = name == "norm" and {2, dim} or {dim}
+            for _, e in ipairs(H.values(ops[name](special(nan), table.unpack(args)))) do
+              assert(e ~= e, name)
+            end
+          end
+          for _, name in ipairs {"sum", "mean", "prod", "amax", "logsumexp"} do
+            local results = H.values(ops[name](special(inf), dim))
+            for _, e in ipairs(results) do assert(e == inf, name) end
+          end
+          for _, e in ipairs(H.values(ops.amin(special(-inf), dim))) do assert(e == -inf) end
+        end
+      end
+      local zeros, least = ops.full({20, n}, -0.0), ops.full({20, n}, -inf)
+      for _, e in ipairs(H.values(ops.amax(zeros, 2))) do assert(1 / e == -inf) end
+      for _, e in ipairs(H.values(ops.amax(least, 2))) do assert(e == -inf) end
+    end
+  end)
+
   it("wrap integer sums and products as int64 does", function()
     local big = H.make({math.maxinteger, 1}, "int64", {2})
     assert(big:sum():item() == math.mininteger)
