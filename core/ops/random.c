@@ -1,6 +1,7 @@
 /* Random fills in place: uniform_, normal_, bernoulli_, exponential_, random_; and dropout of
  * elements, of channels, and the one for SELU. Relies on draw.h, chain.h, iter.h.
  * Spec: spec/ops/random_spec.lua. */
+#include "kernels/bf16.h"
 #include "ops/chain.h"
 #include "ops/draw.h"
 #include "tensor/iter.h"
@@ -107,66 +108,80 @@ typedef struct drop_job {
   uint8_t *mask; /* contiguous; may be NULL where x is given */
 } drop_job;
 
-/* drop: groups [begin, end) of DRAW_F32 elements. masked: y = x scale + add where the mask says so,
- * else dropped, over any strides. */
-#define DROP(S, T)                                                                             \
-  static void drop_##S(void *arg, int64_t begin, int64_t end) {                                \
-    const drop_job *j = arg;                                                                   \
-    const T scale = (T)j->scale, add = (T)j->add, dropped = (T)j->dropped;                     \
-    const uint32_t limit = j->limit;                                                           \
-    uint32_t w[4][PG_RNG_LANES], u[DRAW_F32];                                                  \
-    uint8_t stays[DRAW_F32];                                                                   \
-    for (int64_t i = begin; i < end; i++) {                                                    \
-      int64_t n = pg_min64(DRAW_F32, j->n - i * DRAW_F32);                                     \
-      pg_rng_lanes(j->seed, j->first + (uint64_t)(i * PG_RNG_LANES), w);                       \
-      for (int q = 0; q < PG_RNG_LANES; q++)                                                   \
-        for (int k = 0; k < 4; k++) u[4 * q + k] = w[k][q];                                    \
-      if (j->mask) {                                                                           \
-        for (int e = 0; e < DRAW_F32; e++) stays[e] = u[e] >= limit;                           \
-        memcpy(j->mask + i * DRAW_F32, stays, (size_t)n);                                      \
-      }                                                                                        \
-      if (!j->x) continue;                                                                     \
-      const T *x = (const T *)j->x + i * DRAW_F32;                                             \
-      T *y = (T *)j->y + i * DRAW_F32;                                                         \
-      PG_IVDEP for (int64_t e = 0; e < n; e++) {                                               \
-        T v = x[e] * scale + add;                                                              \
-        y[e] = u[e] >= limit ? v : dropped;                                                    \
-      }                                                                                        \
-    }                                                                                          \
-  }                                                                                            \
-  static void masked_##S(int64_t n, char *const *p, const int64_t *s, const void *arg) {       \
-    const drop_job *j = arg;                                                                   \
-    const T scale = (T)j->scale, add = (T)j->add, dropped = (T)j->dropped;                     \
-    if (s[0] == sizeof(T) && s[1] == sizeof(T) && s[2] == 1) {                                 \
-      T *y = (T *)p[0];                                                                        \
-      const T *x = (const T *)p[1];                                                            \
-      const uint8_t *mask = (const uint8_t *)p[2];                                             \
-      PG_IVDEP for (int64_t i = 0; i < n; i++) {                                               \
-        T v = x[i] * scale + add;                                                              \
-        y[i] = mask[i] ? v : dropped;                                                          \
-      }                                                                                        \
-      return;                                                                                  \
-    }                                                                                          \
-    for (int64_t i = 0; i < n; i++)                                                            \
-      *(T *)(p[0] + i * s[0]) = *(const uint8_t *)(p[2] + i * s[2])                            \
-                                    ? *(const T *)(p[1] + i * s[1]) * scale + add              \
-                                    : dropped;                                                 \
-  }                                                                                            \
+/* DROP(bf16, uint16_t, float, pg_bf16_f32, pg_f32_bf16): elements of type E, computed in T. drop:
+ * groups [begin, end) of DRAW_F32 elements. masked: y = x scale + add where the mask says so, else
+ * dropped, over any strides. */
+#define DROP(S, E, T, GET, PUT)                                                            \
+  static void drop_##S(void *arg, int64_t begin, int64_t end) {                            \
+    const drop_job *j = arg;                                                               \
+    const T scale = (T)j->scale, add = (T)j->add, dropped = (T)j->dropped;                 \
+    const uint32_t limit = j->limit;                                                       \
+    uint32_t w[4][PG_RNG_LANES], u[DRAW_F32];                                              \
+    uint8_t stays[DRAW_F32];                                                               \
+    for (int64_t i = begin; i < end; i++) {                                                \
+      int64_t n = pg_min64(DRAW_F32, j->n - i * DRAW_F32);                                 \
+      pg_rng_lanes(j->seed, j->first + (uint64_t)(i * PG_RNG_LANES), w);                   \
+      for (int q = 0; q < PG_RNG_LANES; q++)                                               \
+        for (int k = 0; k < 4; k++) u[4 * q + k] = w[k][q];                                \
+      if (j->mask) {                                                                       \
+        for (int e = 0; e < DRAW_F32; e++) stays[e] = u[e] >= limit;                       \
+        memcpy(j->mask + i * DRAW_F32, stays, (size_t)n);                                  \
+      }                                                                                    \
+      if (!j->x) continue;                                                                 \
+      const E *x = (const E *)j->x + i * DRAW_F32;                                         \
+      E *y = (E *)j->y + i * DRAW_F32;                                                     \
+      PG_IVDEP for (int64_t e = 0; e < n; e++) {                                           \
+        T v = GET(x[e]) * scale + add;                                                     \
+        y[e] = PUT(u[e] >= limit ? v : dropped);                                           \
+      }                                                                                    \
+    }                                                                                      \
+  }                                                                                        \
+  static void masked_##S(int64_t n, char *const *p, const int64_t *s, const void *arg) {   \
+    const drop_job *j = arg;                                                               \
+    const T scale = (T)j->scale, add = (T)j->add, dropped = (T)j->dropped;                 \
+    if (s[0] == sizeof(E) && s[1] == sizeof(E) && s[2] == 1) {                             \
+      E *y = (E *)p[0];                                                                    \
+      const E *x = (const E *)p[1];                                                        \
+      const uint8_t *mask = (const uint8_t *)p[2];                                         \
+      PG_IVDEP for (int64_t i = 0; i < n; i++) {                                           \
+        T v = GET(x[i]) * scale + add;                                                     \
+        y[i] = PUT(mask[i] ? v : dropped);                                                 \
+      }                                                                                    \
+      return;                                                                              \
+    }                                                                                      \
+    for (int64_t i = 0; i < n; i++)                                                        \
+      *(E *)(p[0] + i * s[0]) = PUT(*(const uint8_t *)(p[2] + i * s[2])                    \
+                                        ? GET(*(const E *)(p[1] + i * s[1])) * scale + add \
+                                        : dropped);                                        \
+  }
+#define PLAIN(x) (x)
+DROP(f32, float, float, PLAIN, PLAIN)
+DROP(f64, double, double, PLAIN, PLAIN)
+DROP(bf16, uint16_t, float, pg_bf16_f32, pg_f32_bf16)
+static const pg_par_fn drops[PG_NDTYPES] = {
+    [PG_F32] = drop_f32, [PG_F64] = drop_f64, [PG_BF16] = drop_bf16};
+static const pg_loop maskeds[PG_NDTYPES] = {
+    [PG_F32] = masked_f32, [PG_F64] = masked_f64, [PG_BF16] = masked_bf16};
+
+/* y = x m over any strides. */
+#define MULTIPLY(S, T)                                                                         \
   static void multiply_##S(int64_t n, char *const *p, const int64_t *s, const void *arg) {     \
     (void)arg;                                                                                 \
     for (int64_t i = 0; i < n; i++)                                                            \
       *(T *)(p[0] + i * s[0]) = *(const T *)(p[1] + i * s[1]) * *(const T *)(p[2] + i * s[2]); \
   }
-DROP(f32, float)
-DROP(f64, double)
+MULTIPLY(f32, float)
+MULTIPLY(f64, double)
 
-static pg_status infer_dropout(pg_call *c) {
-  PG_TRY(pg_want(c, 0, PG_M_REAL));
+static pg_status infer_drop(pg_call *c, unsigned dtypes) {
+  PG_TRY(pg_want(c, 0, dtypes));
   double p = c->arg[0].f;
   if (!(p >= 0 && p <= 1))
     return pg_fail(c->ctx, PG_EARG, "argument 'p': expected 0 to 1, got %g", p);
   return pg_out_like(c, 0, (pg_dtype)c->in[0]->dtype, c->in[0]);
 }
+
+static pg_status infer_dropout(pg_call *c) { return infer_drop(c, PG_M_FLOAT); }
 
 static bool is_identity(const pg_call *c) { return !c->arg[1].i || c->arg[0].f == 0; }
 
@@ -186,7 +201,7 @@ static pg_status drop(pg_call *c, double scale, double add, double dropped) {
   pg_ctx *ctx = c->ctx;
   pg_tensor *out = c->out[0], *x = c->in[0], *mask = NULL;
   if (is_identity(c)) return c->inplace ? PG_OK : pg_tensor_copy(out, x);
-  bool flat = pg_is_contiguous(x) && pg_is_contiguous(out), f32 = out->dtype == PG_F32;
+  bool flat = pg_is_contiguous(x) && pg_is_contiguous(out);
   if (c->recording || !flat) PG_TRY(pg_tensor_new(ctx, PG_BOOL, out->nd, out->shape, &mask));
   if (c->arg[0].f == 1) {
     if (mask) pg_tensor_fill(mask, 0);
@@ -202,9 +217,8 @@ static pg_status drop(pg_call *c, double scale, double add, double dropped) {
   j.x = flat ? pg_data(x) : NULL;
   j.y = pg_data(out);
   j.mask = mask ? pg_data(mask) : NULL;
-  pg_par_for(ctx, (n + DRAW_F32 - 1) / DRAW_F32, 256, f32 ? drop_f32 : drop_f64, &j);
-  if (!flat)
-    pg_iter_over(ctx, 3, (pg_tensor *[]){out, x, mask}, 2, f32 ? masked_f32 : masked_f64, &j);
+  pg_par_for(ctx, (n + DRAW_F32 - 1) / DRAW_F32, 256, drops[out->dtype], &j);
+  if (!flat) pg_iter_over(ctx, 3, (pg_tensor *[]){out, x, mask}, 2, maskeds[out->dtype], &j);
   c->keep[0] = mask;
   return PG_OK;
 }
@@ -223,8 +237,7 @@ static pg_status drop_back(pg_call *c, double scale) {
   }
   PG_TRY(pg_tensor_new_like(c->ctx, g, (pg_dtype)g->dtype, &c->gin[0]));
   drop_job j = {.scale = scale};
-  pg_iter_over(c->ctx, 3, (pg_tensor *[]){c->gin[0], g, mask}, 2,
-               g->dtype == PG_F32 ? masked_f32 : masked_f64, &j);
+  pg_iter_over(c->ctx, 3, (pg_tensor *[]){c->gin[0], g, mask}, 2, maskeds[g->dtype], &j);
   return PG_OK;
 }
 
@@ -243,7 +256,7 @@ static pg_status backward_alpha(pg_call *c) {
 static pg_status channels_infer(pg_call *c, int dims) {
   static const char *const sizes[] = {"n x c x ..", "n x c x l", "n x c x h x w",
                                       "n x c x d x h x w"};
-  PG_TRY(infer_dropout(c));
+  PG_TRY(infer_drop(c, is_identity(c) ? PG_M_FLOAT : PG_M_REAL));
   int nd = c->in[0]->nd;
   if (dims ? nd == dims + 1 || nd == dims + 2 : nd >= 2) return PG_OK;
   return pg_fail(c->ctx, PG_ESHAPE, "argument 'input': expected channels of %s, got %s",
