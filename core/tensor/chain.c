@@ -11,7 +11,7 @@ enum {
   STEPS = 32,          /* loops in one chain */
   STORES = 64,         /* storages that they touch */
   LEAST = 8192,        /* elements that are worth it */
-  BLOCK = 2048,        /* elements at once, at most */
+  BLOCK = 1024,        /* elements at once, at most */
   SCRATCH = 64 * 1024, /* bytes for what is not in memory */
 };
 
@@ -28,7 +28,7 @@ typedef struct operand {
 typedef struct step {
   pg_loop loop;
   int count, cost, nd;
-  bool has_arg, updates, skip;
+  bool has_arg, skip;
   operand on[PG_ITER_MAX];
   char *base[PG_ITER_MAX]; /* while the chain runs; of an operand in scratch: its block */
   int64_t shape[PG_MAX_DIMS], stride[PG_MAX_DIMS][PG_ITER_MAX];
@@ -258,7 +258,6 @@ bool pg__chain_take(pg_ctx *ctx, int count, pg_tensor *const *t, int cost, pg_lo
   w->count = count;
   w->cost = cost;
   w->has_arg = arg != NULL;
-  w->updates = updates;
   if (arg) memcpy(w->arg, arg, bytes);
   w->nd = it.nd;
   memcpy(w->shape, it.shape, sizeof *it.shape * (size_t)it.nd);
