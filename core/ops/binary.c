@@ -19,22 +19,41 @@
                                            [PG_I64] = name##_i64, \
                                            [PG_U8] = name##_u8,   \
                                            [PG_BOOL] = name##_bool};
-#define ARITH(name, real, i64, u8, truth) \
-  SAME2(name##_f32, float, real)          \
-  SAME2(name##_f64, double, real)         \
-  SAME2(name##_i64, int64_t, i64)         \
-  SAME2(name##_u8, uint8_t, u8)           \
-  SAME2(name##_bool, uint8_t, truth)      \
+/* As SAME2; b may be one number beside a contiguous a (a column, a scalar) without being spread. */
+#define BESIDE2(name, T_, expr)                                                        \
+  SAME2(name##_any, T_, expr)                                                          \
+  static void name(int64_t n, char *const *ptr, const int64_t *s, const void *arg) {   \
+    typedef T_ T;                                                                      \
+    if (s[2] != 0 || s[0] != (int64_t)sizeof(T) || s[1] != (int64_t)sizeof(T) || !n) { \
+      name##_any(n, ptr, s, arg);                                                      \
+      return;                                                                          \
+    }                                                                                  \
+    const double *number = arg;                                                        \
+    const T p = number ? (T)number[0] : (T)0, b = *(const T *)ptr[2];                  \
+    (void)p;                                                                           \
+    T *to = (T *)ptr[0];                                                               \
+    const T *a_at = (const T *)ptr[1];                                                 \
+    PG_IVDEP for (int64_t i = 0; i < n; i++) {                                         \
+      const T a = a_at[i];                                                             \
+      to[i] = (T)(expr);                                                               \
+    }                                                                                  \
+  }
+#define ARITH(name, REAL, real, i64, u8, truth) \
+  REAL(name##_f32, float, real)                 \
+  REAL(name##_f64, double, real)                \
+  SAME2(name##_i64, int64_t, i64)               \
+  SAME2(name##_u8, uint8_t, u8)                 \
+  SAME2(name##_bool, uint8_t, truth)            \
   TABLE(name)
 
-ARITH(add_loop, a + b, WRAP(U64(a) + U64(b)), a + b, a | b)
-ARITH(add_alpha_loop, a + p * b, WRAP(U64(a) + U64(p) * U64(b)), a + p * b, a | (p & b))
-ARITH(sub_loop, a - b, WRAP(U64(a) - U64(b)), a - b, a ^ b)
-ARITH(mul_loop, (a * b), WRAP(U64(a) * U64(b)), (a * b), (a & b))
-ARITH(maximum_loop, (a > b || a != a ? a : b), (a > b ? a : b), (a > b ? a : b), a | b)
-ARITH(minimum_loop, (a < b || a != a ? a : b), (a < b ? a : b), (a < b ? a : b), (a & b))
-ARITH(fmax_loop, (a >= b || b != b ? a : b), (a > b ? a : b), (a > b ? a : b), a | b)
-ARITH(fmin_loop, (a <= b || b != b ? a : b), (a < b ? a : b), (a < b ? a : b), (a & b))
+ARITH(add_loop, BESIDE2, a + b, WRAP(U64(a) + U64(b)), a + b, a | b)
+ARITH(add_alpha_loop, SAME2, a + p * b, WRAP(U64(a) + U64(p) * U64(b)), a + p * b, a | (p & b))
+ARITH(sub_loop, BESIDE2, a - b, WRAP(U64(a) - U64(b)), a - b, a ^ b)
+ARITH(mul_loop, BESIDE2, (a * b), WRAP(U64(a) * U64(b)), (a * b), (a & b))
+ARITH(maximum_loop, BESIDE2, (a > b || a != a ? a : b), (a > b ? a : b), (a > b ? a : b), a | b)
+ARITH(minimum_loop, BESIDE2, (a < b || a != a ? a : b), (a < b ? a : b), (a < b ? a : b), (a & b))
+ARITH(fmax_loop, BESIDE2, (a >= b || b != b ? a : b), (a > b ? a : b), (a > b ? a : b), a | b)
+ARITH(fmin_loop, BESIDE2, (a <= b || b != b ? a : b), (a < b ? a : b), (a < b ? a : b), (a & b))
 
 #define COMPARE(name, expr)                                                    \
   PG_MAP2(name##_loop_f32, uint8_t, float, float, expr)                        \
@@ -128,7 +147,9 @@ SAME2(pow_loop_u8, uint8_t, pow_i64(a, b))
 SAME2(pow_loop_bool, uint8_t, a | !b)
 TABLE(pow_loop)
 
-PG_REAL2(div_loop, a / b)
+BESIDE2(div_loop_f32, float, a / b)
+BESIDE2(div_loop_f64, double, a / b)
+PG__TABLE(div_loop)
 PG_REAL2(atan2_loop, M2(atan2, a, b))
 PG_REAL2(hypot_loop, M2(hypot, a, b))
 PG_REAL2(copysign_loop, M2(copysign, a, b))

@@ -342,12 +342,14 @@ static pg_status backward_index_fill(pg_call *c) {
 /* --- gather, scatter, scatter_add, take --------------------------------------------------------
  * a is read or written at index along dim; b has index's shape. Strides in elements. */
 typedef struct walk {
-  int what, nd, dim;
+  int what, nd, dim; /* dim -1: index has one element along it, and it is not among the nd */
   pg_dtype dtype;
-  bool by_column;
-  int64_t n, shape[PG_MAX_DIMS], sa[PG_MAX_DIMS], sb[PG_MAX_DIMS];
-  const int64_t *index; /* contiguous */
+  int64_t n, da; /* a's size and step along dim, where sa has 0 */
+  int64_t shape[PG_MAX_DIMS], sa[PG_MAX_DIMS], sb[PG_MAX_DIMS];
+  const int64_t *index; /* contiguous, from 1 */
   char *a, *b;
+  int64_t grain;    /* of a gathering walk */
+  bool bad[CHECKS]; /* by its chunks: has an index out of range, and was left */
 } walk;
 
 /* WALK_ROW(float, a += b): statement on *pa and *pb for columns [j0, j1) of one row. */
@@ -355,28 +357,35 @@ typedef struct walk {
   do {                                                            \
     T *a = (T *)q->a + oa, *b = (T *)q->b + ob;                   \
     for (int64_t j = j0; j < j1; j++) {                           \
-      int64_t at = index[j] > 0 ? index[j] - 1 : q->n + index[j]; \
-      T *pa = a + j * la + at * da, *pb = b + j * lb;             \
+      T *pa = a + j * la + (index[j] - 1) * da, *pb = b + j * lb; \
       statement;                                                  \
     }                                                             \
+  } while (0)
+/* The common case: both rows contiguous, indices into the row. */
+#define GATHER_ROW(T)                                         \
+  do {                                                        \
+    const T *restrict a = (const T *)q->a + oa;               \
+    T *restrict b = (T *)q->b + ob;                           \
+    for (int64_t j = j0; j < j1; j++) b[j] = a[index[j] - 1]; \
   } while (0)
 
 static void walk_row(const walk *q, int64_t row, int64_t j0, int64_t j1) {
   int last = q->nd - 1;
   int64_t rest = row, oa = 0, ob = 0, width = q->shape[last];
   for (int d = last - 1; d >= 0; d--) {
-    int64_t at = rest % q->shape[d];
-    rest /= q->shape[d];
-    oa += d == q->dim ? 0 : at * q->sa[d];
+    int64_t at = d ? rest % q->shape[d] : rest;
+    if (d) rest /= q->shape[d];
+    oa += at * q->sa[d];
     ob += at * q->sb[d];
   }
   const int64_t *index = q->index + row * width;
-  int64_t la = q->dim == last ? 0 : q->sa[last], lb = q->sb[last], da = q->sa[q->dim];
+  const int64_t la = q->sa[last], lb = q->sb[last], da = q->da;
   size_t size = pg_dtype_size(q->dtype);
-  if (q->what == GATHER && size == 4 && la == 0 && da == 1 && lb == 1) { /* the common case */
-    const uint32_t *restrict a = (const uint32_t *)q->a + oa;
-    uint32_t *restrict b = (uint32_t *)q->b + ob;
-    for (int64_t j = j0; j < j1; j++) b[j] = a[index[j] > 0 ? index[j] - 1 : q->n + index[j]];
+  if (q->what == GATHER && la == 0 && da == 1 && lb == 1) {
+    if (size == 4) GATHER_ROW(uint32_t);
+    else if (size == 8) GATHER_ROW(uint64_t);
+    else if (size == 2) GATHER_ROW(uint16_t);
+    else GATHER_ROW(uint8_t);
     return;
   }
   if (q->what == ADD) {
@@ -407,27 +416,99 @@ static void walk_columns(void *arg, int64_t begin, int64_t end) {
   for (int64_t r = 0; r < count; r++) walk_row(q, r, begin, end);
 }
 
+/* Elements [begin, end) of an index with short rows. */
+#define GATHER_NARROW(T)                              \
+  do {                                                \
+    const T *a = (const T *)q->a + row * q->sa[0];    \
+    T *b = (T *)q->b + row * q->sb[0];                \
+    for (int64_t i = begin; i < end; i++) {           \
+      b[j * lb] = a[j * la + (q->index[i] - 1) * da]; \
+      const bool whole = ++j == width;                \
+      j = whole ? 0 : j;                              \
+      a += whole ? q->sa[0] : 0;                      \
+      b += whole ? q->sb[0] : 0;                      \
+    }                                                 \
+  } while (0)
+static void gather_narrow(const walk *q, int64_t begin, int64_t end) {
+  const int64_t width = q->shape[1], la = q->sa[1], lb = q->sb[1], da = q->da;
+  const int64_t row = begin / width;
+  int64_t j = begin % width;
+  const size_t size = pg_dtype_size(q->dtype);
+  if (size == 4) GATHER_NARROW(uint32_t);
+  else if (size == 8) GATHER_NARROW(uint64_t);
+  else if (size == 2) GATHER_NARROW(uint16_t);
+  else GATHER_NARROW(uint8_t);
+}
+
+/* Elements [begin, end) of index, a block that stays in the nearest cache after the other: are its
+ * indices in range? Then it is gathered. */
+static void gather_items(void *arg, int64_t begin, int64_t end) {
+  walk *q = arg;
+  const int64_t width = q->shape[q->nd - 1], chunk = begin / q->grain;
+  for (int64_t m; begin < end; begin += m) {
+    const int64_t *index = q->index + begin;
+    uint64_t bad = 0;
+    m = pg_min64(end - begin, 1024);
+    for (int64_t i = 0; i < m; i++) bad += (uint64_t)index[i] - 1 >= (uint64_t)q->n;
+    q->bad[chunk] = bad > 0;
+    if (bad) return;
+    if (q->nd == 2 && width < 16) {
+      gather_narrow(q, begin, begin + m);
+      continue;
+    }
+    int64_t row = begin / width, j0 = begin % width;
+    for (int64_t n, left = m; left > 0; left -= n, row++, j0 = 0) {
+      n = pg_min64(left, width - j0);
+      walk_row(q, row, j0, j0 + n);
+    }
+  }
+}
+
+/* b = a at index, whose values are checked on the way: false if one was out of range. */
+static bool run_gather(pg_ctx *ctx, walk *q) {
+  int64_t total = product_of(q->shape, 0, q->nd);
+  q->grain = pg_max64(16384, (total + CHECKS - 1) / CHECKS);
+  pg_par_for(ctx, total, q->grain, gather_items, q);
+  bool bad = false;
+  for (int i = 0; i < CHECKS; i++) bad = bad || q->bad[i];
+  return !bad;
+}
+
 /* Splits so that two threads never write to one element: along dim everything stays in order. */
 static void run_walk(pg_ctx *ctx, walk *q) {
   int64_t width = q->shape[q->nd - 1], count = product_of(q->shape, 0, q->nd - 1);
   if (width == 0 || count == 0) return;
-  if (q->what == GATHER || q->dim == q->nd - 1)
-    pg_par_for(ctx, count, pg_grain(2 * width), walk_rows, q);
+  if (q->dim == q->nd - 1) pg_par_for(ctx, count, pg_grain(2 * width), walk_rows, q);
   else pg_par_for(ctx, width, pg_max64(32, pg_grain(2 * count)), walk_columns, q);
 }
 
-/* Fills q for a indexed at dim, index, and b (NULL: none yet); a scalar counts as one dim. */
+/* Fills q for a indexed at dim, index, and b; a scalar counts as one dim. Dims of one element are
+ * left out and others merged where they can be. */
 static void walk_init(walk *q, const pg_tensor *a, int dim, const pg_tensor *index,
                       const pg_tensor *b) {
-  q->nd = index->nd ? index->nd : 1;
-  q->dim = dim;
+  int n = 0;
+  q->dim = -1;
   q->n = a->nd ? a->shape[dim] : 1;
+  q->da = a->nd ? a->stride[dim] : 0;
   q->dtype = (pg_dtype)a->dtype;
-  for (int i = 0; i < q->nd; i++) {
-    q->shape[i] = index->nd ? index->shape[i] : 1;
-    q->sa[i] = a->nd ? a->stride[i] : 0;
-    q->sb[i] = b->nd ? b->stride[i] : 0;
+  for (int i = 0; i < index->nd; i++) {
+    const int64_t size = index->shape[i], sa = a->nd && i != dim ? a->stride[i] : 0;
+    const int64_t sb = b->nd ? b->stride[i] : 0;
+    if (size == 1) continue;
+    const bool merge = n > 0 && i != dim && q->dim != n - 1 && q->sa[n - 1] == sa * size &&
+                       q->sb[n - 1] == sb * size;
+    if (merge) n--;
+    if (i == dim) q->dim = n;
+    q->shape[n] = merge ? q->shape[n] * size : size;
+    q->sa[n] = sa;
+    q->sb[n++] = sb;
   }
+  if (n == 0) {
+    q->shape[n] = 1;
+    q->sa[n] = q->sb[n] = 0;
+    n++;
+  }
+  q->nd = n;
   q->index = pg_data(index);
   q->a = pg_data(a);
   q->b = pg_data(b);
@@ -459,11 +540,13 @@ static pg_status forward_gather(pg_call *c) {
   walk q = {.what = GATHER};
   PG_TRY(pg_arg_dim(c, 0, x->nd, &dim));
   if (pg_numel(c->in[1]) == 0) return PG_OK;
-  PG_TRY(open_index(c, 1, x->nd ? x->shape[dim] : 1, false, &index));
+  PG_TRY(pg__contiguous(c->ctx, c->in[1], &index));
   walk_init(&q, x, dim, index, c->out[0]);
-  run_walk(c->ctx, &q);
+  pg_status s = PG_OK;
+  if (!run_gather(c->ctx, &q)) /* says where */
+    s = check_indices(c->ctx, pg_in_name(c, 1), q.index, pg_numel(index), q.n, false);
   pg_tensor_unref(index);
-  return PG_OK;
+  return s;
 }
 
 static pg_status backward_gather(pg_call *c) {

@@ -4,6 +4,7 @@
 
 #include "autograd/op.h"
 #include "base/par.h"
+#include "tensor/iter.h"
 
 static int64_t product_of(const int64_t *v, int from, int to) {
   int64_t n = 1;
@@ -71,11 +72,141 @@ static pg_status infer_cat(pg_call *c) {
   return PG_OK;
 }
 
+/* Rows of y made of a piece of each input: all contiguous and of one dtype. */
+typedef struct braid {
+  pg_call *c;
+  int dim;      /* cat: the pieces' length is the input's size there; stack: -1 */
+  size_t size;  /* bytes of an element */
+  size_t inner; /* bytes of all that one index into dim holds */
+  size_t row;   /* bytes of a row of y */
+  bool single;  /* every piece is one element */
+  bool stream;  /* y goes past the caches */
+} braid;
+
+/* Bytes that a braid makes at once: they stay in the nearest cache. */
+enum { BRAID_BLOCK = 8192 };
+
+static size_t piece_of(const braid *q, int i) {
+  const pg_tensor *t = q->c->in[i];
+  if (q->dim < 0) return q->inner;
+  return t->nd == q->c->out[0]->nd ? (size_t)t->shape[q->dim] * q->inner : 0;
+}
+
+/* WEAVE(32) -> static void weave_32(q, begin, end, to): rows [begin, end) whose pieces are all one
+ * element, four inputs at a time. */
+#define WEAVE(BITS)                                                                \
+  static void weave_##BITS(const braid *q, int64_t begin, int64_t end, char *to) { \
+    typedef uint##BITS##_t T;                                                      \
+    const int64_t n = end - begin;                                                 \
+    const int k = q->c->nin;                                                       \
+    for (int j = 0; j < k; j += 4) {                                               \
+      const int m = k - j < 4 ? k - j : 4;                                         \
+      T *restrict y = (T *)to + j;                                                 \
+      const T *x[4];                                                               \
+      for (int i = 0; i < 4; i++)                                                  \
+        x[i] = (const T *)pg_data(q->c->in[j + (i < m ? i : 0)]) + begin;          \
+      const T *restrict a = x[0], *restrict b = x[1];                              \
+      const T *restrict c = x[2], *restrict d = x[3];                              \
+      if (k == 2) WEAVE2(2);                                                       \
+      else if (k == 3) WEAVE3(3);                                                  \
+      else if (k == 4) WEAVE4(4);                                                  \
+      else if (m == 4) WEAVE4(k);                                                  \
+      else if (m == 3) WEAVE3(k);                                                  \
+      else if (m == 2) WEAVE2(k);                                                  \
+      else WEAVE1(k);                                                              \
+    }                                                                              \
+  }
+#define WEAVE1(k) \
+  for (int64_t i = 0; i < n; i++) y[(k)*i] = a[i]
+#define WEAVE2(k)                     \
+  do {                                \
+    for (int64_t i = 0; i < n; i++) { \
+      y[(k)*i] = a[i];                \
+      y[(k)*i + 1] = b[i];            \
+    }                                 \
+  } while (0)
+#define WEAVE3(k)                     \
+  do {                                \
+    for (int64_t i = 0; i < n; i++) { \
+      y[(k)*i] = a[i];                \
+      y[(k)*i + 1] = b[i];            \
+      y[(k)*i + 2] = c[i];            \
+    }                                 \
+  } while (0)
+#define WEAVE4(k)                     \
+  do {                                \
+    for (int64_t i = 0; i < n; i++) { \
+      y[(k)*i] = a[i];                \
+      y[(k)*i + 1] = b[i];            \
+      y[(k)*i + 2] = c[i];            \
+      y[(k)*i + 3] = d[i];            \
+    }                                 \
+  } while (0)
+WEAVE(8)
+WEAVE(16)
+WEAVE(32)
+WEAVE(64)
+
+static void braid_block(const braid *q, int64_t begin, int64_t end, char *to) {
+  if (q->single) {
+    if (q->size == 4) weave_32(q, begin, end, to);
+    else if (q->size == 8) weave_64(q, begin, end, to);
+    else if (q->size == 2) weave_16(q, begin, end, to);
+    else weave_8(q, begin, end, to);
+    return;
+  }
+  const pg_kern *kern = pg__kern(q->c->ctx);
+  for (int i = 0; i < q->c->nin; i++) {
+    const size_t piece = piece_of(q, i);
+    if (!piece) continue;
+    kern->rows(end - begin, piece, to, (int64_t)q->row,
+               (const char *)pg_data(q->c->in[i]) + (size_t)begin * piece, (int64_t)piece);
+    to += piece;
+  }
+}
+
+static void braid_rows(void *arg, int64_t begin, int64_t end) {
+  const braid *q = arg;
+  const pg_kern *kern = pg__kern(q->c->ctx);
+  char *y = pg_data(q->c->out[0]);
+  const int64_t most = pg_max64(1, BRAID_BLOCK / (int64_t)q->row);
+  _Alignas(64) char block[BRAID_BLOCK];
+  for (int64_t n; begin < end; begin += n) {
+    n = pg_min64(end - begin, most);
+    char *to = y + (size_t)begin * q->row;
+    braid_block(q, begin, begin + n, q->stream ? block : to);
+    if (q->stream) kern->stream(to, block, (size_t)n * q->row);
+  }
+  if (q->stream) kern->settle();
+}
+
+/* Joins inputs whose pieces are short in one walk over y, cat's at dim `at`; false: not so, nothing
+ * was done. */
+static bool join_short(pg_call *c, int at, bool stack) {
+  const pg_tensor *y = c->out[0];
+  braid q = {.c = c, .dim = stack ? -1 : at, .size = pg_dtype_size((pg_dtype)y->dtype)};
+  const int64_t count = product_of(y->shape, 0, at), total = pg_numel(y) * (int64_t)q.size;
+  if (count < 2 || !total || !pg_is_contiguous(y)) return false;
+  q.inner = (size_t)product_of(y->shape, at + 1, y->nd) * q.size;
+  q.row = (size_t)y->shape[at] * q.inner;
+  if (q.row > BRAID_BLOCK) return false;
+  q.single = true;
+  for (int i = 0; i < c->nin; i++) {
+    q.single = q.single && piece_of(&q, i) == q.size;
+    if (piece_of(&q, i) == 0) continue;
+    if (c->in[i]->dtype != y->dtype || !pg_is_contiguous(c->in[i])) return false;
+  }
+  q.stream = 2 * total >= 40 << 20;
+  pg_par_for(c->ctx, count, pg_grain((int64_t)(q.row / q.size)), braid_rows, &q);
+  return true;
+}
+
 static pg_status forward_cat(pg_call *c) {
   pg_tensor *y = c->out[0];
   int64_t start[PG_MAX_DIMS] = {0};
   int dim;
   PG_TRY(pg_arg_dim(c, 0, y->nd, &dim));
+  if (join_short(c, dim, false)) return PG_OK;
   for (int i = 0; i < c->nin; i++) {
     pg_tensor *t = c->in[i];
     if (t->nd != y->nd) continue;
@@ -126,6 +257,7 @@ static pg_status forward_stack(pg_call *c) {
   pg_tensor *y = c->out[0];
   int dim, nd = 0;
   PG_TRY(pg_arg_dim(c, 0, y->nd, &dim));
+  if (join_short(c, dim, true)) return PG_OK;
   int64_t stride[PG_MAX_DIMS];
   for (int i = 0; i < y->nd; i++)
     if (i != dim) stride[nd++] = y->stride[i];

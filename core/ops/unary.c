@@ -275,18 +275,42 @@ TEST(logical_not, a == 0, a == 0, a == 0)
 /* NaN in x or a bound stays NaN; a lower bound above the upper one gives the upper one. */
 #define LOW(x, lo)  ((lo) != (lo) || (x) < (lo) ? (lo) : (x))
 #define HIGH(x, hi) ((hi) != (hi) || (x) > (hi) ? (hi) : (x))
-#define CLAMP(name, MAP, ...)               \
-  MAP(name##_f32, float, __VA_ARGS__)       \
-  MAP(name##_f64, double, __VA_ARGS__)      \
-  MAP(name##_i64, int64_t, __VA_ARGS__)     \
-  MAP(name##_u8, uint8_t, __VA_ARGS__)      \
-  static const pg_loop name[PG_NDTYPES] = { \
+/* The same for bounds that are not NaN. */
+#define QUICK_LOW(x, lo)  ((x) < (lo) ? (lo) : (x))
+#define QUICK_HIGH(x, hi) ((x) > (hi) ? (hi) : (x))
+/* A loop of MAP and expr, or of `quick` where operands 2..last are numbers beside a contiguous x. */
+#define BETWEEN(name, MAP, last, T_, expr, quick)                                     \
+  MAP(name##_any, T_, expr)                                                           \
+  static void name(int64_t n, char *const *ptr, const int64_t *s, const void *arg) {  \
+    typedef T_ T;                                                                     \
+    bool numbers = n > 0 && s[0] == (int64_t)sizeof(T) && s[1] == (int64_t)sizeof(T); \
+    for (int k = 2; k <= last && numbers; k++)                                        \
+      numbers = s[k] == 0 && *(const T *)ptr[k] == *(const T *)ptr[k];                \
+    if (!numbers) {                                                                   \
+      name##_any(n, ptr, s, arg);                                                     \
+      return;                                                                         \
+    }                                                                                 \
+    const T b = *(const T *)ptr[2], c = *(const T *)ptr[last];                        \
+    (void)c;                                                                          \
+    T *to = (T *)ptr[0];                                                              \
+    const T *a_at = (const T *)ptr[1];                                                \
+    PG_IVDEP for (int64_t i = 0; i < n; i++) {                                        \
+      const T a = a_at[i];                                                            \
+      to[i] = (quick);                                                                \
+    }                                                                                 \
+  }
+#define CLAMP(name, MAP, last, quick, ...)                   \
+  BETWEEN(name##_f32, MAP, last, float, __VA_ARGS__, quick)  \
+  BETWEEN(name##_f64, MAP, last, double, __VA_ARGS__, quick) \
+  MAP(name##_i64, int64_t, __VA_ARGS__)                      \
+  MAP(name##_u8, uint8_t, __VA_ARGS__)                       \
+  static const pg_loop name[PG_NDTYPES] = {                  \
       [PG_F32] = name##_f32, [PG_F64] = name##_f64, [PG_I64] = name##_i64, [PG_U8] = name##_u8};
 #define SAME2(name, T_, expr) PG_MAP2(name, T_, T_, T_, expr)
 #define SAME3(name, T_, expr) PG_MAP3(name, T_, T_, T_, T_, expr)
-CLAMP(clamp_low, SAME2, LOW(a, b))
-CLAMP(clamp_high, SAME2, HIGH(a, b))
-CLAMP(clamp_both, SAME3, HIGH(LOW(a, b), c))
+CLAMP(clamp_low, SAME2, 2, QUICK_LOW(a, b), LOW(a, b))
+CLAMP(clamp_high, SAME2, 2, QUICK_HIGH(a, b), HIGH(a, b))
+CLAMP(clamp_both, SAME3, 3, QUICK_HIGH(QUICK_LOW(a, b), c), HIGH(LOW(a, b), c))
 
 /* A number for uint8 beyond the end it bounds from is an error, beyond the other one that end. */
 static pg_status clamp_bytes(pg_call *c, pg_dtype d) {

@@ -168,6 +168,30 @@ describe("arithmetic", function()
     H.same(~x:gt(0), {{false, true}, {false, false}})
   end)
 
+  it("takes columns, rows and numbers alike", function()
+    for _, dtype in ipairs {"float32", "float64", "int64"} do
+      for _, n in ipairs {1, 7, 16, 100, 700} do
+        local t = H.generator("float32", n)
+        local x, column = (t.randn(33, n) * 9):to(dtype), (t.randn(33, 1) * 9 + 40):to(dtype)
+        local spread = column:expand({33, n}):contiguous()
+        for _, name in ipairs {"add", "sub", "mul", "div", "maximum", "minimum"} do
+          local fn = ops[name]
+          H.identical(fn(x, spread), fn(x, column))
+          H.identical(fn(spread, x), fn(column, x))
+          H.identical(fn(x:t(), spread:t()), fn(x:t(), column:t()))
+          H.identical(fn(x, spread[1][1]:expand({33, n}):contiguous()), fn(x, spread[1][1]))
+        end
+        H.identical(ops.add(x, spread, 3), ops.add(x, column, 3))
+        local y = x:clone()
+        y:add_(column)
+        H.identical(x + spread, y)
+        y:copy_(x)
+        y:sub_(y:narrow(2, 1, 1):clone())
+        H.identical(x - x:narrow(2, 1, 1), y)
+      end
+    end
+  end)
+
   it("gives remainders the divisor's sign, and refuses a zero among integers", function()
     local x = tensor({-7, 7, -7, 7}, "int64")
     H.same(x % tensor({3, 3, -3, -3}, "int64"), {2, 1, -1, -2})

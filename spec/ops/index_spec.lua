@@ -172,6 +172,80 @@ for _, name in ipairs {"tril", "triu"} do
   })
 end
 
+describe("gather", function()
+  local function naive(x, shape, dim, index) -- lists in row-major order
+    local from, to, y = {}, {}, {}
+    local a, b = 1, 1
+    for d = #shape.index, 1, -1 do
+      from[d], to[d] = a, b
+      a, b = a * shape.x[d], b * shape.index[d]
+    end
+    for i = 0, #index - 1 do
+      local at = 1
+      for d = 1, #shape.index do
+        local k = i // to[d] % shape.index[d]
+        at = at + (d == dim and index[i + 1] - 1 or k) * from[d]
+      end
+      y[i + 1] = x[at]
+    end
+    return y
+  end
+  local SHAPES = {{{40, 10}, {40, 1}}, {{40, 10}, {40, 3}}, {{300, 10}, {299, 4}},
+    {{9, 70}, {9, 70}}, {{3, 2000}, {2, 1900}}, {{4, 5, 6}, {4, 5, 1}}, {{4, 5, 6}, {4, 1, 6}},
+    {{4, 5, 6}, {1, 5, 6}}, {{4, 5, 6}, {3, 2, 9}}, {{4, 5, 6}, {1, 1, 1}},
+    {{2, 3, 4, 5}, {2, 2, 4, 1}}, {{7}, {1}}, {{7}, {3000}}}
+
+  it("takes each element along any dim, in every dtype and layout", function()
+    for _, pair in ipairs(SHAPES) do
+      local shape = {x = pair[1], index = pair[2]}
+      for dim = 1, #shape.x do
+        local fits, n, m = true, 1, 1
+        for d = 1, #shape.x do
+          fits = fits and (d == dim or shape.index[d] <= shape.x[d])
+          n, m = n * shape.x[d], m * shape.index[d]
+        end
+        if fits then
+          local values, at = {}, {}
+          for i = 1, n do values[i] = i * 31 % 127 end
+          for i = 1, m do at[i] = i * i * 7 % shape.x[dim] + 1 end
+          local index = i64(at, shape.index)
+          local expected = naive(values, shape, dim, at)
+          for _, dtype in ipairs {"float32", "bfloat16", "float64", "uint8", "int64"} do
+            local x = H.make(values, "float32", shape.x):to(dtype)
+            local y = x:gather(dim, index)
+            assert.same(shape.index, y.shape)
+            assert.same(expected, H.values(y:to "float32"))
+            local turned = x:transpose(1, -1):contiguous():transpose(1, -1)
+            local strided = index:transpose(1, -1):contiguous():transpose(1, -1)
+            assert.same(expected, H.values(turned:gather(dim, strided):to "float32"))
+          end
+          local zeros = ops.zeros(shape.x)
+          local ones = zeros:scatter(dim, index, 1)
+          local counts = zeros:scatter_add(dim, index, ops.ones(shape.index))
+          assert.same(H.values(ones), H.values(counts:clamp(0, 1)))
+          assert.equal(m, counts:sum():item())
+        end
+      end
+    end
+  end)
+
+  it("refuses an index out of range wherever it stands", function()
+    for _, shape in ipairs {{3, 40000}, {90000, 1}, {30000, 4}} do
+      local n = shape[1] * shape[2]
+      local x = H.randn(shape[1], 5)
+      for _, at in ipairs {1, n // 2, n} do
+        for _, wrong in ipairs {0, 6, -1, math.mininteger, math.maxinteger} do
+          local index = ops.ones({n}, {dtype = "int64"})
+          index[at] = wrong
+          local number = tostring(wrong):gsub("%-", "%%-")
+          H.raises(function() x:gather(2, index:view(shape)) end,
+            {"gather", ("expected 1..5, got %s at position %d"):format(number, at)})
+        end
+      end
+    end
+  end)
+end)
+
 describe("index", function()
   it("cannot tell shapes from masks without data", function()
     H.raises(function() ops.index(core.meta("float32", {3}), core.meta("bool", {3})) end,

@@ -76,6 +76,74 @@ H.op("pad_backward", {
   wrong_dtype = {function(t) return {t.int(1, 5, {2, 5}), {2, 3}, {1, 1}} end, "got int64"},
 })
 
+describe("short pieces", function()
+  local DTYPES = {"float32", "bfloat16", "float64", "uint8", "int64", "bool"}
+  local function make(k, n, width, dtype)
+    local values = {}
+    for i = 1, n * width do
+      values[i] = dtype == "bool" and (i * i + k) % 3 % 2 or (i * 7 + k * 13) % 127
+    end
+    return H.make(values, "float32", {n, width}):to(dtype), values
+  end
+  local function numbers(x) return H.values(x:to "float32") end
+
+  it("lie in order whatever their widths and number", function()
+    for _, dtype in ipairs(DTYPES) do
+      for _, n in ipairs {2, 3, 17, 64, 131} do
+        for _, widths in ipairs {{1, 1}, {1, 1, 1}, {1, 1, 1, 1}, {1, 1, 1, 1, 1}, {2, 2}, {1, 2},
+          {3, 0, 5}, {8, 1}, {1, 1, 1, 1, 1, 1}, {1, 1, 1, 1, 1, 1, 1, 1, 1}, {70, 9}, {0, 2}} do
+          local parts, lists, expected = {}, {}, {}
+          for k, width in ipairs(widths) do parts[k], lists[k] = make(k, n, width, dtype) end
+          for i = 0, n - 1 do
+            for k, width in ipairs(widths) do
+              for j = 1, width do expected[#expected + 1] = lists[k][i * width + j] end
+            end
+          end
+          assert.same(expected, numbers(ops.cat(parts, 2)))
+        end
+      end
+    end
+  end)
+
+  it("are stacked along any dim, strided and mixed ones too", function()
+    for _, dtype in ipairs(DTYPES) do
+      for count = 1, 9 do
+        local parts = {}
+        for k = 1, count do parts[k] = make(k, 33, 5, dtype) end
+        for dim = 1, 3 do
+          local y = ops.stack(parts, dim)
+          for k = 1, count do assert.same(numbers(parts[k]), numbers(y:select(dim, k))) end
+        end
+        parts[1] = parts[1]:t():contiguous():t()
+        local y = ops.stack(parts, 3)
+        for k = 1, count do assert.same(numbers(parts[k]), numbers(y:select(3, k))) end
+      end
+    end
+    local mixed = ops.stack({make(1, 20, 3, "uint8"), (make(2, 20, 3, "float32"))}, -1)
+    assert.equal("float32", mixed.dtype)
+    assert.same(numbers((make(1, 20, 3, "uint8"))), numbers(mixed:select(3, 1)))
+  end)
+
+  it("make results larger than the caches", function()
+    local x, y = H.randn(1600, 1700), H.randn(1600, 1700)
+    local z = ops.stack({x, y}, 3)
+    assert.is_true(z:select(3, 1):equal(x) and z:select(3, 2):equal(y))
+    x, y = x:view(-1, 17), y:view(-1, 17)
+    z = ops.cat({x, y}, 2)
+    assert.is_true(z:narrow(2, 1, 17):equal(x) and z:narrow(2, 18, 17):equal(y))
+  end)
+
+  it("give every stacked tensor its gradient", function()
+    for count = 2, 5 do
+      local parts = {}
+      for k = 1, count do parts[k] = H.leaf(H.randn(40, 11), true) end
+      local g = H.randn(40, 11, count)
+      core.backward(ops.stack(parts, 3), g)
+      for k = 1, count do H.same(parts[k].grad, g:select(3, k), 0) end
+    end
+  end)
+end)
+
 describe("cat", function()
   it("keeps images in channels-last memory", function()
     local a, b = H.randn(2, 3, 4, 5), H.randn(2, 2, 4, 5)

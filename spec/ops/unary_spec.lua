@@ -153,6 +153,33 @@ describe("functions of one tensor", function()
     end
   end)
 
+  it("clamp keeps NaN, signed zeros and crossed bounds, long or short", function()
+    local inf, nan = math.huge, 0 / 0
+    for _, dtype in ipairs {"float32", "float64"} do
+      for _, n in ipairs {1, 5, 40, 600} do
+        local list, low, both, crossed = {}, {}, {}, {}
+        local cases = {nan, -0.0, 0.0, inf, -inf, 0.25, -3, 7}
+        for i = 1, n do
+          local v = cases[i % #cases + 1]
+          list[i] = v
+          low[i] = v < -0.5 and -0.5 or v
+          both[i] = low[i] > 2 and 2 or low[i]
+          crossed[i] = v ~= v and v or -1
+        end
+        local x = core.tensor(list, {dtype = dtype})
+        local exact = {tol = 0, signs = true}
+        H.same(x:clamp_min(-0.5), low, exact)
+        H.same(x:clamp(-0.5, 2), both, exact)
+        H.same(x:clamp(5, -1), crossed, exact)
+        H.same(-((-x):clamp_max(0.5)), low, exact)
+        local bounds = ops.full({n}, -0.5, {dtype = dtype})
+        H.same(x:clamp(bounds, 2), both, exact)
+        assert.is_true(x:clamp(nan, 2):isnan():all():item() ~= false)
+        assert.is_true(x:clamp(0, nan):isnan():all():item() ~= false)
+      end
+    end
+  end)
+
   it("promote integers and bools to float32", function()
     for name in ("exp log sqrt sin sigmoid erf"):gmatch "%S+" do
       for _, dtype in ipairs {"int64", "uint8", "bool"} do
