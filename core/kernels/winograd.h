@@ -5,9 +5,11 @@
  * Convolutional Neural Networks, 2016). Relies on level.h, onednn.h for pgk_conv. Spec:
  * spec/kernels/winograd_spec.lua.
  *
- * float32 only. Errors grow by about one decimal digit over a direct sum: of the largest result,
- * 8e-6 with 64 channels and 2e-5 with 512 were the most that was seen, against 2e-6. An infinity or
- * NaN spoils all results of its tile. */
+ * Images and weight are float32 or bfloat16; all between is float32. Errors grow by about one
+ * decimal digit over a direct sum: of the largest result, 8e-6 with 64 channels and 2e-5 with 512
+ * were the most that was seen, against 2e-6. bfloat16, whose results are rounded to 4e-3 of
+ * themselves, may use tiles of up to 12 points: 2.5e-4. An infinity or NaN spoils all results of
+ * its tile. */
 #ifndef PG_KERNELS_WINOGRAD_H
 #define PG_KERNELS_WINOGRAD_H
 
@@ -24,31 +26,38 @@ typedef struct pgk_winograd {
   int64_t rows, columns; /* tiles of an image */
   int64_t tiles;         /* of all images */
   int64_t block, blocks; /* tiles that are worked on together; blocks in all */
-  int64_t weight_size;   /* of transformed weights, 64-byte aligned */
-  int64_t lane_size;     /* of scratch that one run of blocks needs, 64-byte aligned */
-  int64_t parts;     /* sums that make up a weight gradient, each over some blocks; 0: too dear */
-  int64_t part_size; /* of one such sum, 64-byte aligned */
+  int64_t depth;       /* tiles that lie side by side in scratch: a block, or of one sum a round */
+  int64_t sums;        /* of a weight gradient, each of weight_size and over some blocks */
+  int64_t weight_size; /* of transformed weights, 64-byte aligned */
+  int64_t zeros;       /* that scratch begins with */
+  int64_t lane_size;   /* of scratch for depth tiles, 64-byte aligned */
 } pgk_winograd;
 
-/* Plans a convolution with stride 1, no dilation, one group and a 3 x 3 or 5 x 5 kernel, channels
- * multiples of 16; false where this is another one, or where a direct one is as fast. */
-bool PG_AT(pgk_winograd_plan)(const pgk_conv *s, pgk_winograd *p);
+/* Plans a convolution, or for weight its weight gradient, with stride 1, no dilation, one group and
+ * a 3 x 3 or 5 x 5 kernel, channels multiples of 16; false where this is another one, or where a
+ * direct one is as fast. */
+bool PG_AT(pgk_winograd_plan)(const pgk_conv *s, bool weight, pgk_winograd *p);
 /* The convolution whose result is the gradient of the image of s. */
 void PG_AT(pgk_winograd_turn)(const pgk_conv *s, pgk_conv *turned);
 
 /* u = the transformed weights of panels [begin, end) of out channels; w: oc x ic x kernel, for
  * turned those of the convolution before it was turned. */
 int64_t PG_AT(pgk_winograd_panels)(const pgk_winograd *p);
-void PG_AT(pgk_winograd_weight)(const pgk_winograd *p, bool turned, const float *w, int64_t begin,
+void PG_AT(pgk_winograd_weight)(const pgk_winograd *p, bool turned, const void *w, int64_t begin,
                                 int64_t end, float *u);
 /* y = x * w + bias for the tiles of block b; bias may be NULL. */
-void PG_AT(pgk_winograd_forward)(const pgk_winograd *p, int64_t b, const float *x, const float *u,
-                                 const float *bias, float *y, float *lane);
-/* sum = the transformed weight gradient over the blocks of part k, from the image x and the
- * gradient gy of the result; bias (may be NULL) = that of the bias. */
-void PG_AT(pgk_winograd_part)(const pgk_winograd *p, int64_t k, const float *x, const float *gy,
-                              float *sum, float *bias, float *lane);
-/* gw = the weight gradient for in channels [begin, end) from all parts. */
+void PG_AT(pgk_winograd_forward)(const pgk_winograd *p, int64_t b, const void *x, const float *u,
+                                 const float *bias, void *y, float *lane);
+/* The factors of the weight gradient for the tiles of block b, from the image x and the gradient gy
+ * of the result, into lane, which begins with zeros; bias (may be NULL) += the gradient of the
+ * bias. */
+void PG_AT(pgk_winograd_factors)(const pgk_winograd *p, int64_t b, const void *x, const void *gy,
+                                 float *bias, float *lane);
+/* sum = the transformed weight gradient at points [begin, end) of points x points, from the factors
+ * of depth tiles, those from block `first` on; for add sum += it. */
+void PG_AT(pgk_winograd_multiply)(const pgk_winograd *p, int64_t first, bool add, int64_t begin,
+                                  int64_t end, float *lane, float *sum);
+/* gw = the weight gradient for in channels [begin, end) from all sums. */
 void PG_AT(pgk_winograd_collect)(const pgk_winograd *p, const float *sums, int64_t begin,
                                  int64_t end, float *gw);
 

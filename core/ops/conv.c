@@ -1,6 +1,6 @@
 /* Convolution of 1-d, 2-d and 3-d images, its transpose, and the three products that all gradients
- * are made of. float32 runs on Winograd's algorithm where that is fast, float32 and bfloat16 on
- * oneDNN where it is there, the rest on im2col and BLAS.
+ * are made of. float32 and bfloat16 run on Winograd's algorithm where that is fast, or on oneDNN
+ * where it is there, the rest on im2col and BLAS.
  * Relies on autograd/op.h, ops/engine.h, base/choice.h, kernels/winograd.h, im2col.h, blas.h.
  * Spec: spec/ops/conv_spec.lua. */
 #include <string.h>
@@ -316,13 +316,16 @@ done:
 /* --- Winograd --------------------------------------------------------------------------------- */
 
 /* Each lane has scratch of its own and takes every lanes-th block, so that no result depends on
- * their number. */
+ * their number. So it is with the sums of a weight gradient; where there is one only, it goes in
+ * rounds of blocks, whose scratch is shared. */
 typedef struct winograd_job {
   const pgk_winograd *p;
   bool turned;
-  int64_t lanes;
-  const float *x, *w, *bias, *gy;
-  float *u, *y, *scratch, *sums, *gw;
+  int64_t lanes, first; /* block of a round */
+  const void *x, *w, *gy;
+  const float *bias;
+  void *y;
+  float *u, *scratch, *sums, *biases, *gw;
 } winograd_job;
 
 static void job_weight(void *arg, int64_t begin, int64_t end) {
@@ -337,15 +340,36 @@ static void job_forward(void *arg, int64_t begin, int64_t end) {
   (j->p, b, j->x, j->u, j->bias, j->y, j->scratch + lane * j->p->lane_size);
 }
 
-static void job_parts(void *arg, int64_t begin, int64_t end) {
+static float *bias_of(const winograd_job *j, int64_t k) {
+  return j->biases ? j->biases + k * j->p->s.oc : NULL;
+}
+
+static void job_sums(void *arg, int64_t begin, int64_t end) {
   const winograd_job *j = arg;
   const pgk_winograd *p = j->p;
   for (int64_t lane = begin; lane < end; lane++)
-    for (int64_t k = lane; k < p->parts; k += j->lanes) {
-      float *sum = j->sums + k * p->part_size;
-      PG_AT(pgk_winograd_part)
-      (p, k, j->x, j->gy, sum, sum + p->weight_size, j->scratch + lane * p->lane_size);
+    for (int64_t k = lane; k < p->sums; k += j->lanes) {
+      const int64_t first = p->blocks * k / p->sums, last = p->blocks * (k + 1) / p->sums;
+      float *scratch = j->scratch + lane * p->lane_size;
+      memset(scratch, 0, sizeof *scratch * (size_t)p->zeros);
+      for (int64_t b = first; b < last; b++) {
+        PG_AT(pgk_winograd_factors)(p, b, j->x, j->gy, bias_of(j, k), scratch);
+        PG_AT(pgk_winograd_multiply)
+        (p, b, b > first, 0, p->points * p->points, scratch, j->sums + k * p->weight_size);
+      }
     }
+}
+
+static void job_factors(void *arg, int64_t begin, int64_t end) {
+  const winograd_job *j = arg;
+  for (int64_t b = begin; b < end; b++) PG_AT(pgk_winograd_factors)
+  (j->p, j->first + b, j->x, j->gy, bias_of(j, b), j->scratch);
+}
+
+static void job_multiply(void *arg, int64_t begin, int64_t end) {
+  const winograd_job *j = arg;
+  PG_AT(pgk_winograd_multiply)
+  (j->p, j->first, j->first > 0, begin, end, j->scratch, j->sums);
 }
 
 static void job_collect(void *arg, int64_t begin, int64_t end) {
@@ -353,19 +377,21 @@ static void job_collect(void *arg, int64_t begin, int64_t end) {
   PG_AT(pgk_winograd_collect)(j->p, j->sums, begin, end, j->gw);
 }
 
-/* The product in float32; *done = false, and nothing changed, where Winograd is not the way. */
-static pg_status winograd_run(pg_ctx *ctx, const pgk_conv *s, product what, float *x, float *w,
-                              float *bias, float *y, bool *done) {
+/* The product in float32 or bfloat16; *done = false, and nothing changed, where Winograd is not the
+ * way. */
+static pg_status winograd_run(pg_ctx *ctx, const pgk_conv *s, product what, void *x, void *w,
+                              float *bias, void *y, bool *done) {
   pgk_winograd p;
   pgk_conv turned;
   PG_AT(pgk_winograd_turn)(s, &turned);
-  *done = PG_AT(pgk_winograd_plan)(what == INPUT ? &turned : s, &p);
-  const bool sums = what == WEIGHT;
-  if (sums && *done) *done = p.parts > 0;
+  const bool weight = what == WEIGHT;
+  *done = PG_AT(pgk_winograd_plan)(what == INPUT ? &turned : s, weight, &p);
   if (!*done) return PG_OK;
-  const int64_t lanes = pg_min64(ctx->threads, sums ? p.parts : p.blocks);
-  const int64_t fixed = sums ? p.parts * p.part_size : p.weight_size;
-  const size_t bytes = sizeof *x * (size_t)(fixed + lanes * p.lane_size);
+  const int64_t each = p.depth / p.block; /* blocks of a round */
+  const int64_t lanes = pg_min64(ctx->threads, weight ? p.sums : p.blocks);
+  const int64_t parts = weight ? pg_max64(p.sums, each) : 0, biases = bias ? parts * s->oc : 0;
+  const int64_t fixed = p.sums * p.weight_size + biases, floats = fixed + lanes * p.lane_size;
+  const size_t bytes = sizeof(float) * (size_t)floats;
   void *block;
   PG_TRY(pg_alloc(ctx, bytes, &block));
   winograd_job j = {.p = &p,
@@ -375,16 +401,25 @@ static pg_status winograd_run(pg_ctx *ctx, const pgk_conv *s, product what, floa
                     .u = block,
                     .sums = block,
                     .scratch = (float *)block + fixed};
-  if (sums) {
+  if (weight) {
     j.x = x;
     j.gy = y;
     j.gw = w;
-    pg_par_for(ctx, lanes, 1, job_parts, &j);
+    if (bias) j.biases = j.sums + p.sums * p.weight_size;
+    memset(j.scratch - biases, 0, sizeof(float) * (size_t)(biases + p.zeros));
+    if (each == 1) {
+      pg_par_for(ctx, lanes, 1, job_sums, &j);
+      j.first = p.blocks;
+    }
+    for (; j.first < p.blocks; j.first += each) {
+      pg_par_for(ctx, pg_min64(each, p.blocks - j.first), 1, job_factors, &j);
+      pg_par_for(ctx, p.points * p.points, 1, job_multiply, &j);
+    }
     pg_par_for(ctx, s->ic, 1, job_collect, &j);
     if (bias) {
       memset(bias, 0, sizeof *bias * (size_t)s->oc);
-      for (int64_t k = 0; k < p.parts; k++)
-        for (int64_t i = 0; i < s->oc; i++) bias[i] += j.sums[k * p.part_size + p.weight_size + i];
+      for (int64_t k = 0; k < parts; k++)
+        for (int64_t i = 0; i < s->oc; i++) bias[i] += j.biases[k * s->oc + i];
     }
   } else {
     j.x = what == INPUT ? y : x;
@@ -482,7 +517,7 @@ static pg_status dnn_run(pgk_dnn *dnn, const pgk_conv *s, product what, pg_tenso
 }
 
 /* The ways to a product in bfloat16. */
-enum { WAY_DNN, WAY_WIDENED, WAYS };
+enum { WAY_DNN, WAY_OWN, WAYS };
 
 typedef struct half_job {
   pg_ctx *ctx;
@@ -491,18 +526,26 @@ typedef struct half_job {
   const pgk_conv *s;
   product what;
   pg_tensor *x, *w, *bias, *y;
+  bool winograd;
 } half_job;
 
 static pg_status half_run(void *arg, int way) {
   const half_job *j = arg;
   if (way == WAY_DNN) return dnn_run(j->dnn, j->s, j->what, j->x, j->w, j->bias, j->y);
+  if (j->winograd) {
+    bool done;
+    PG_TRY(winograd_run(j->ctx, j->s, j->what, pg_data(j->x), pg_data(j->w),
+                        j->bias ? pg_data(j->bias) : NULL, pg_data(j->y), &done));
+    if (done) return PG_OK;
+  }
   return multiply_widened(j->ctx, j->g, j->what, j->x, j->w, j->bias, j->y);
 }
 
 /* The product in bfloat16, in the way that is the fastest for its shape on this machine. */
 static pg_status half_multiply(half_job *j, const pg_engine *e) {
   j->dnn = e->bf16 ? e->dnn : NULL;
-  if (!j->dnn) return half_run(j, WAY_WIDENED);
+  j->winograd = e->winograd && !j->ctx->deterministic;
+  if (!j->dnn) return half_run(j, WAY_OWN);
   struct {
     product what;
     bool bias;
@@ -631,7 +674,7 @@ static pg_status multiply_plain(pg_ctx *ctx, const geometry *g, product what, pg
     const pg_engine *e = NULL;
     if (dtype != PG_F64) PG_TRY(pg_engine_of(ctx, &e));
     if (s.bf16) {
-      half_job j = {ctx, g, NULL, &s, what, x, w, bias, y};
+      half_job j = {ctx, g, NULL, &s, what, x, w, bias, y, false};
       return half_multiply(&j, e);
     }
     if (is_whole(&s) || is_pointwise(&s, e)) {

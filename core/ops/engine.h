@@ -23,7 +23,7 @@ static inline void pg__engine_free(void *engine) {
 }
 
 /* *out = ctx's; PERIGEE_CONV allows everything, or as onednn or blas the direct sums of that one
- * only. */
+ * only, or as winograd all but oneDNN. */
 static inline pg_status pg_engine_of(pg_ctx *ctx, const pg_engine **out) {
   void **slot = &ctx->slot[PG_SLOT_DNN];
   if (!*slot) {
@@ -31,9 +31,11 @@ static inline pg_status pg_engine_of(pg_ctx *ctx, const pg_engine **out) {
     if (want && !*want) want = NULL;
     const bool blas = want && strcmp(want, "blas") == 0;
     const bool onednn = want && strcmp(want, "onednn") == 0;
-    if (want && !blas && !onednn)
-      return pg_fail(ctx, PG_EARG, "PERIGEE_CONV: expected onednn or blas, got '%s'", want);
-    pgk_dnn *dnn = blas ? NULL : pgk_dnn_new();
+    const bool winograd = !want || strcmp(want, "winograd") == 0;
+    if (!blas && !onednn && !winograd)
+      return pg_fail(ctx, PG_EARG, "PERIGEE_CONV: expected onednn, blas or winograd, got '%s'",
+                     want);
+    pgk_dnn *dnn = want && !onednn ? NULL : pgk_dnn_new();
     if (!dnn && onednn)
       return pg_fail(ctx, PG_EUNSUPPORTED, "PERIGEE_CONV=onednn, but oneDNN cannot be loaded");
     pg_engine *e = malloc(sizeof *e);
@@ -41,7 +43,7 @@ static inline pg_status pg_engine_of(pg_ctx *ctx, const pg_engine **out) {
       pgk_dnn_free(dnn);
       return pg_fail(ctx, PG_ENOMEM, "out of memory");
     }
-    *e = (pg_engine){dnn, !want, ctx->level == PG_V4 && pg_isa_has_bf16()};
+    *e = (pg_engine){dnn, winograd, ctx->level == PG_V4 && pg_isa_has_bf16()};
     *slot = e;
     ctx->slot_free[PG_SLOT_DNN] = pg__engine_free;
   }
