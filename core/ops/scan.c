@@ -4,10 +4,11 @@
 
 #include "ops/reduction.h"
 
-enum { BLOCK = 256 };
+enum { BLOCK = 256, LINES = 4 };
 
 /* One line of n elements: y[i ys] = join of x[0], .., x[i xs]. A block of w <= BLOCK lines side by
- * side, w steps xw, yw apart. The running value is kept in A. */
+ * side, w steps xw, yw apart. The running value is kept in A. LINES lines go together, so that one
+ * need not wait for the sums of another. */
 typedef void (*scan_fn)(int64_t n, int64_t w, const void *x, int64_t xs, int64_t xw, void *y,
                         int64_t ys, int64_t yw);
 
@@ -16,11 +17,29 @@ typedef void (*scan_fn)(int64_t n, int64_t w, const void *x, int64_t xs, int64_t
                    int64_t ys, int64_t yw) {                                               \
     const T *restrict x = px;                                                              \
     T *restrict y = py;                                                                    \
-    if (w == 1) {                                                                          \
-      A a = START;                                                                         \
-      for (int64_t i = 0; i < n; i++) {                                                    \
-        a = a OP(A) x[i * xs];                                                             \
-        y[i * ys] = (T)a;                                                                  \
+    if (w == LINES) {                                                                      \
+      const T *restrict x1 = x + xw, *restrict x2 = x1 + xw, *restrict x3 = x2 + xw;       \
+      T *restrict y1 = y + yw, *restrict y2 = y1 + yw, *restrict y3 = y2 + yw;             \
+      A a0 = START, a1 = START, a2 = START, a3 = START;                                    \
+      for (int64_t i = 0, ix = 0, iy = 0; i < n; i++, ix += xs, iy += ys) {                \
+        a0 = a0 OP(A) x[ix];                                                               \
+        y[iy] = (T)a0;                                                                     \
+        a1 = a1 OP(A) x1[ix];                                                              \
+        y1[iy] = (T)a1;                                                                    \
+        a2 = a2 OP(A) x2[ix];                                                              \
+        y2[iy] = (T)a2;                                                                    \
+        a3 = a3 OP(A) x3[ix];                                                              \
+        y3[iy] = (T)a3;                                                                    \
+      }                                                                                    \
+      return;                                                                              \
+    }                                                                                      \
+    if (w < LINES) {                                                                       \
+      for (int64_t j = 0; j < w; j++, x += xw, y += yw) {                                  \
+        A a = START;                                                                       \
+        for (int64_t i = 0; i < n; i++) {                                                  \
+          a = a OP(A) x[i * xs];                                                           \
+          y[i * ys] = (T)a;                                                                \
+        }                                                                                  \
       }                                                                                    \
       return;                                                                              \
     }                                                                                      \
@@ -48,6 +67,7 @@ typedef struct scan_job {
   const fold_plan *p;
   scan_fn fn;
   int64_t n, xs, ys; /* along the dim; from its end where they are negative */
+  bool by_row;       /* a unit's lines in LINES runs, which are read side by side */
   int64_t block, blocks;
   const char *x;
   char *y;
@@ -58,11 +78,27 @@ static void scan_units(void *arg, int64_t begin, int64_t end) {
   const fold_plan *p = j->p;
   for (int64_t u = begin; u < end; u++) {
     int64_t run = u / j->blocks, j0 = u % j->blocks * j->block;
-    int64_t at_x = fold_offset(run, 1, p->nk, p->ksize, p->kx) + j0 * p->kx[0];
-    int64_t at_y = fold_offset(run, 1, p->nk, p->ksize, p->ko) + j0 * p->ko[0];
-    j->fn(j->n, pg_min64(j->block, p->ksize[0] - j0), j->x + at_x * p->esize, j->xs, p->kx[0],
-          j->y + at_y * p->esize, j->ys, p->ko[0]);
+    int64_t w = pg_min64(j->block, p->ksize[0] - j0);
+    const char *x = j->x + (fold_offset(run, 1, p->nk, p->ksize, p->kx) + j0 * p->kx[0]) * p->esize;
+    char *y = j->y + (fold_offset(run, 1, p->nk, p->ksize, p->ko) + j0 * p->ko[0]) * p->esize;
+    int64_t xw = p->kx[0], yw = p->ko[0], far = w / LINES, left = j->by_row ? w % LINES : w;
+    for (int64_t i = 0; i < far && j->by_row; i++)
+      j->fn(j->n, LINES, x + i * xw * p->esize, j->xs, far * xw, y + i * yw * p->esize, j->ys,
+            far * yw);
+    if (left)
+      j->fn(j->n, left, x + (w - left) * xw * p->esize, j->xs, xw, y + (w - left) * yw * p->esize,
+            j->ys, yw);
   }
+}
+
+/* How many lines of so many bytes lie between those that are read side by side: far enough for each
+ * to be a stream of its own, and not by the size of a way of the cache. */
+static int64_t lines_apart(int64_t bytes) {
+  enum { FAR = 16896, WAY = 4096, EDGE = 512 };
+  int64_t m = pg_max64(1, FAR / bytes);
+  for (int i = 0; i < 16 && m * bytes % WAY + EDGE > WAY; i++) m++;
+  for (int i = 0; i < 16 && m * bytes % WAY < EDGE; i++) m++;
+  return m;
 }
 
 /* y, x's shape: running results of x along dim, from its end where reverse. */
@@ -76,8 +112,8 @@ static void scan(pg_ctx *ctx, const scan_fn *fns, const pg_tensor *x, int dim, b
   j.ys = x->nd ? y->stride[dim] : 0;
   j.x = p.x;
   j.y = pg_data(y);
-  bool by_row = llabs(j.xs) < llabs(p.kx[0]) || !p.kx[0];
-  j.block = by_row ? 1 : BLOCK;
+  j.by_row = llabs(j.xs) < llabs(p.kx[0]) || !p.kx[0];
+  j.block = j.by_row ? LINES * lines_apart(j.n * p.esize) : BLOCK;
   j.blocks = (p.ksize[0] + j.block - 1) / j.block;
   if (reverse) {
     j.x += (j.n - 1) * j.xs * p.esize;

@@ -55,3 +55,36 @@ it("cumprod has the same gradients for the second ones, with zeros and without",
     end
   end
 end)
+
+it("run along every one of many lines, of any length and layout", function()
+  for _, shape in ipairs {{1, 5}, {3, 7}, {4, 1}, {6, 130}, {203, 3}, {450, 10}, {70, 64},
+    {9, 1024}} do
+    for _, dtype in ipairs {"float32", "float64", "int64"} do
+      core.manual_seed(shape[1])
+      local wide = core.ops.randint(-3, 3, {shape[1], shape[2] + 2}):to(dtype)
+      for _, t in ipairs {wide, wide:narrow(2, 2, shape[2]), core.ops.flip(wide, {2}),
+        core.ops.transpose(core.ops.transpose(wide, 1, 2):contiguous(), 1, 2)} do
+        local sums, values = H.values(core.ops.cumsum(t, 2)), H.values(t)
+        local n = t.shape[2]
+        for i, v in ipairs(values) do
+          local before = (i - 1) % n == 0 and 0 or sums[i - 1]
+          assert(sums[i] == before + v)
+        end
+      end
+    end
+  end
+end)
+
+it("a NaN or an infinity stays in its own line", function()
+  local t = core.ops.ones({11, 6})
+  t[3][2], t[8][5] = 0 / 0, math.huge
+  local sums = core.ops.cumsum(t, 2)
+  for r = 1, 11 do
+    for i = 1, 6 do
+      local v = sums[r][i]:item()
+      if r == 3 and i > 1 then assert(v ~= v)
+      elseif r == 8 and i > 4 then assert(v == math.huge)
+      else assert(v == i) end
+    end
+  end
+end)
