@@ -1,10 +1,11 @@
 /* The engine: a max-heap of nodes by sequence number, because creation order is a topological
- * order. Backward produces, the engine accumulates. No recursion. Relies on node.h. Spec:
+ * order. Backward produces, the engine accumulates. No recursion. Relies on node.h, chain.h. Spec:
  * spec/autograd/backward_spec.lua. */
 #include <string.h>
 
 #include "autograd/profile.h"
 #include "autograd/registry.h"
+#include "tensor/chain.h"
 
 /* --- freeing
  * ---------------------------------------------------------------------------------------------- */
@@ -72,6 +73,7 @@ typedef struct engine {
   uint64_t floor; /* pg_grad: the oldest node of an input, beyond which nothing is asked; or 0 */
   waiting *wait;
   int nwait, wait_room;
+  bool chain; /* elementwise work is put off */
 } engine;
 
 static void heap_set(engine *e, int i, pg_node *n) {
@@ -528,6 +530,10 @@ static pg_status run(engine *e) {
   while (e->count) {
     pg_node *n = heap_pop(e);
     const bool past = n->sequence <= e->floor;
+    const pg_meta *m = &n->out_meta[0];
+    if (!e->chain && !ctx->profile && !ctx->anomaly &&
+        pg_numel_of(m->nd, m->shape) >= PG_CHAIN_LEAST)
+      e->chain = pg_chain_begin(ctx);
     for (int j = 0; j < n->nout && n->hooks && n->sequence >= e->floor && s == PG_OK; j++)
       s = pg__hooks_run(ctx, n->hooks, j, &n->grad[j]);
     if (s == PG_OK && e->input) s = catch_results(e, n);
@@ -541,6 +547,7 @@ static pg_status run(engine *e) {
     pg_node_unref(n);
   }
   s = end_waiting(e, s);
+  if (e->chain) pg_chain_end(ctx);
   ctx->grad_mode = mode;
   ctx->autocast = autocast;
   pg_free(ctx, e->heap, sizeof *e->heap * (size_t)e->room);

@@ -10,7 +10,6 @@
 enum {
   STEPS = 32,          /* loops in one chain */
   STORES = 64,         /* storages that they touch */
-  LEAST = 8192,        /* elements that are worth it */
   BLOCK = 1024,        /* elements at once, at most */
   SCRATCH = 64 * 1024, /* bytes for what is not in memory */
 };
@@ -238,7 +237,7 @@ bool pg__chain_take(pg_ctx *ctx, int count, pg_tensor *const *t, int cost, pg_lo
                     const void *arg, size_t bytes, bool updates) {
   pg_chain *q = ctx->chain;
   const int64_t numel = pg_numel(t[0]);
-  if (ctx->holds_data || numel < LEAST || bytes > PG_CHAIN_ARG) return false;
+  if (ctx->holds_data || numel < PG_CHAIN_LEAST || bytes > PG_CHAIN_ARG) return false;
   pg_iter it;
   step found;
   pg__iter_plan(&it, t[0]->nd, t[0]->shape, count, t);

@@ -22,7 +22,10 @@ void pg_chain_end(pg_ctx *ctx);
 /* What chains did so far in this ctx. */
 pg_chain_info pg_chain_counts(const pg_ctx *ctx);
 
-enum { PG_CHAIN_ARG = 48 }; /* bytes of an argument that a loop may have in a chain */
+enum {
+  PG_CHAIN_ARG = 48,    /* bytes of an argument that a loop may have in a chain */
+  PG_CHAIN_LEAST = 8192 /* elements that are worth a chain */
+};
 
 /* Takes pg_iter_over(ctx, count, t, cost, loop, arg) to do it later; false: nothing was done. arg
  * is `bytes` long, or NULL, and is copied. updates: the loop reads t[0] too. */

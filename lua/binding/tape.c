@@ -90,9 +90,8 @@ typedef struct compiled {
 
 static const char compiled_tag = 0;
 
-/* Recordings in a row that may come to nothing before the function is left alone; elements of a
- * large tensor. */
-enum { PATIENCE = 6, LARGE = 8192 };
+/* Recordings in a row that may come to nothing before the function is left alone. */
+enum { PATIENCE = 6 };
 
 /* --- lists --------------------------------------------------------------------------------------
  */
@@ -218,7 +217,7 @@ static void note_results(pgl_tape *t, action *a, int nout, pg_tensor *const *out
   a->out = t->slots.count;
   for (int j = 0; j < nout; j++) {
     new_slot(t, IS_RESULT, out[j]);
-    t->large = t->large || pg_numel(out[j]) >= LARGE;
+    t->large = t->large || pg_numel(out[j]) >= PG_CHAIN_LEAST;
   }
 }
 
@@ -255,7 +254,7 @@ void pgl_tape_op_done(pgl_tape *t, const pg_call *c, pg_status s) {
   if (a->inplace) {
     a->out = *in_at(t, a->in);
     a->nout = 1;
-    t->large = t->large || pg_numel(c->in[0]) >= LARGE;
+    t->large = t->large || pg_numel(c->in[0]) >= PG_CHAIN_LEAST;
   } else {
     note_results(t, a, c->nout, c->out);
   }

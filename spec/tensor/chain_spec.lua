@@ -151,6 +151,27 @@ describe("a chain", function()
     end, three)
   end)
 
+  it("serves backward outside of compiled functions, and hooks in it", function()
+    local function gradients(mode)
+      pg.manual_seed(4)
+      local x, y, row = wild({90, 100}, "float32"), pg.randn(90, 100), pg.rand(100)
+      for _, t in ipairs {x, y, row} do t.requires_grad = true end
+      local seen = {}
+      local z = (x * y:sigmoid()):tanh() * row
+      z:register_hook(function(g)
+        seen[1] = bits(g * 2)
+        return g * 0.5 + 1
+      end)
+      local loss = (z * z + x:sin() * y):sum() + pg.where(x:gt(0), x * y, y / row):sum()
+      local function back() loss:backward() end
+      if mode == "alone" then pg.profiler(back) else back() end -- a profile knows no chains
+      for _, t in ipairs {x, y, row} do seen[#seen + 1] = bits(t.grad) end
+      return seen
+    end
+    local one, other = gradients "alone", gradients "chained"
+    for i = 1, 4 do assert.is_true(one[i] == other[i], "tensor " .. i) end
+  end)
+
   it("changes tensors in place as an optimizer by hand does", function()
     local run = agrees(function(p, g, m, v)
       local _ <close> = pg.no_grad()
