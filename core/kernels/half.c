@@ -17,14 +17,14 @@ enum {
   STAGE = 16,  /* words of a row of a staged tile of a */
   TILES = 5,   /* staged together */
   COLUMNS = VECTORS * LANES,
-  DEEP = 1024,     /* elements along k that are summed before the next: 2 DEEP bytes of a row */
-  GROUP = 256,     /* columns at once: with DEEP rows they fit in the second cache */
-  AHEAD = 16,      /* words long enough to fetch c meanwhile */
-  ROUND = 1 << 21, /* words of a packed b that lie in scratch */
-  ALONE = 1 << 19, /* multiply-adds below which no second thread is woken */
-  PORTION = 1 << 23,
-  FEW = 4,  /* items that even small products are cut into */
-  MOST = 64 /* items that a product is cut into */
+  DEEP = 1024,       /* elements along k that are summed before the next: 2 DEEP bytes of a row */
+  GROUP = 256,       /* columns at once: with DEEP rows they fit in the second cache */
+  AHEAD = 16,        /* words long enough to fetch c meanwhile */
+  ROUND = 1 << 21,   /* words of a packed b that lie in scratch */
+  ALONE = 1 << 19,   /* multiply-adds below which no second thread is woken */
+  PORTION = 1 << 23, /* multiply-adds of an item, but each thread gets one */
+  MOST = 64,         /* items that a product is cut into, but for more threads */
+  BROAD = 128        /* columns for which it is worth while to stage a once more */
 };
 
 typedef uint32_t word __attribute__((may_alias)); /* a pair as it lies */
@@ -343,25 +343,34 @@ static void piece(const pgk_half *p, int64_t i, int64_t m, int64_t j, int64_t n)
   }
 }
 
-/* Panels of the round times blocks of k; a block's panels lie together. */
-WITH_BF16 static void kern_packs(const pgk_half *p, int64_t begin, int64_t end) {
-  const int64_t width = whole(p->last - p->first, COLUMNS), panels = width / COLUMNS;
-  const int64_t deep = depth_of(p->k);
+/* Packs columns [j, j + n) of the round, a whole number of panels before, of the k elements from
+ * `from` on. A block's panels lie together. */
+WITH_BF16 static void pack_columns(const pgk_half *p, int64_t from, int64_t k, int64_t j,
+                                   int64_t n) {
+  const int64_t width = whole(p->last - p->first, COLUMNS), col = p->first + j;
+  const void *b = at(p->b_wide, p->b, p->tb ? col * p->ldb + from : from * p->ldb + col);
+  uint32_t *to = (uint32_t *)p->scratch + width * (from / 2) + j * parts_of(k, 2);
+  if (p->b_wide) pack(true, p->tb, k, n, b, p->ldb, to);
+  else pack(false, p->tb, k, n, b, p->ldb, to);
+}
+
+/* Panels of the round times blocks of k. */
+static void kern_packs(const pgk_half *p, int64_t begin, int64_t end) {
+  const int64_t all = p->last - p->first, panels = parts_of(all, COLUMNS), deep = depth_of(p->k);
   for (int64_t i = begin; i < end; i++) {
-    const int64_t from = i / panels * deep, j = i % panels * COLUMNS, k = least(deep, p->k - from);
-    const int64_t w = least(COLUMNS, p->last - p->first - j), col = p->first + j;
-    const void *b = at(p->b_wide, p->b, p->tb ? col * p->ldb + from : from * p->ldb + col);
-    uint32_t *to = (uint32_t *)p->scratch + width * (from / 2) + j * parts_of(k, 2);
-    if (p->b_wide) pack(true, p->tb, k, w, b, p->ldb, to);
-    else pack(false, p->tb, k, w, b, p->ldb, to);
+    const int64_t from = i / panels * deep, j = i % panels * COLUMNS;
+    pack_columns(p, from, least(deep, p->k - from), j, least(COLUMNS, all - j));
   }
 }
 
 static void kern_run(const pgk_half *p, int64_t begin, int64_t end) {
-  const int64_t across = parts_of(p->last - p->first, p->cols);
+  const int64_t across = parts_of(p->last - p->first, p->cols), deep = depth_of(p->k);
   for (int64_t item = begin; item < end; item++) {
-    const int64_t i = item / across * p->rows, j = p->first + item % across * p->cols;
-    piece(p, i, least(p->rows, p->m - i), j, least(p->cols, p->last - j));
+    const int64_t i = item / across * p->rows, j = item % across * p->cols;
+    const int64_t n = least(p->cols, p->last - p->first - j);
+    for (int64_t from = 0; p->each && from < p->k; from += deep)
+      pack_columns(p, from, least(deep, p->k - from), j, n);
+    piece(p, i, least(p->rows, p->m - i), p->first + j, n);
   }
 }
 
@@ -369,26 +378,35 @@ static void kern_round(pgk_half *p, int64_t first) {
   p->first = first;
   p->last = least(p->n, first + p->round);
   const int64_t n = p->last - first;
-  p->packs = parts_of(n, COLUMNS) * parts_of(p->k, depth_of(p->k));
+  p->packs = p->each ? 0 : parts_of(n, COLUMNS) * parts_of(p->k, depth_of(p->k));
   p->items = parts_of(p->m, p->rows) * parts_of(n, p->cols);
 }
 
-static bool kern_plan(pgk_half *p, bool split) {
+static bool kern_plan(pgk_half *p, int64_t threads) {
   const double work = (double)p->m * (double)p->n * (double)p->k;
   if (work == 0) return false;
   p->round = least(p->n, most(COLUMNS, ROUND / parts_of(p->k, 2) / COLUMNS * COLUMNS));
   p->bytes = sizeof(uint32_t) * (size_t)packed_words(p);
   if (sums_apart(p)) p->bytes += sizeof(float) * (size_t)(p->m * p->round);
-  int64_t want = 1, down = 1, across = 1;
-  if (split && work >= ALONE)
-    for (want = 2; want < MOST && (double)want * PORTION < work;) want *= 2;
-  while (down * across < want && p->m >= down * 2 * TILES * ROWS) down *= 2;
-  while (down * across < want && p->round >= across * 2 * GROUP) across *= 2;
-  want = least(want, FEW);
-  while (down * across < want && p->m >= down * 4 * ROWS) down *= 2;
-  while (down * across < want && p->round >= across * 4 * COLUMNS) across *= 2;
+  int64_t want = threads > 1 && work >= ALONE ? threads : 1, down = 1, across = 1;
+  if (want > 1)
+    while (want < MOST && (double)want * PORTION < work) want *= 2;
+  /* A product of few rows is cut between columns, whose panels stay with the thread that packs
+   * them; others first between rows, for which b is packed once. */
+  const bool flat = p->m <= 2 * TILES * ROWS;
+  if (flat && want > 1) {
+    across = threads * most(1, (int64_t)(work / PORTION) / (4 * threads));
+    across = most(1, least(across, p->round / BROAD));
+  }
+  while (!flat && down * across < want && p->m >= down * 2 * TILES * ROWS) down *= 2;
+  while (!flat && down * across < want && p->round >= across * 2 * GROUP) across *= 2;
+  if (down * across < threads && want > 1) {
+    while (down * across < want && p->m >= down * 4 * ROWS) down *= 2;
+    while (down * across < want && p->round >= across * 4 * COLUMNS) across *= 2;
+  }
   p->rows = parts_of(p->m, down);
-  p->cols = whole(parts_of(p->round, across), COLUMNS);
+  p->cols = whole(parts_of(p->round, across), flat ? LANES : COLUMNS);
+  p->each = down == 1;
   return true;
 }
 

@@ -21,6 +21,7 @@ typedef struct pgk_half {
   const void *a, *b;
   const float *bias;
   void *c;
+  bool each;           /* items pack their columns of b themselves */
   int64_t rows, cols;  /* of an item: a piece of c */
   int64_t first, last; /* columns of c that this round makes, in a step of `round` columns */
   int64_t round;
@@ -32,8 +33,8 @@ typedef struct pgk_half {
 enum { PGK_HALF_PANEL = 16 }; /* columns of a panel: its words lie row by row */
 
 typedef struct pgk_half_kern {
-  /* Plans a product. split: threads can share it. false: nothing is to be done but to fill c. */
-  bool (*plan)(pgk_half *p, bool split);
+  /* Plans a product that so many threads share. false: nothing is to be done but to fill c. */
+  bool (*plan)(pgk_half *p, int64_t threads);
   /* Sets the round that begins at column `first`; all packs of it come before its items, in any
    * order. */
   void (*round)(pgk_half *p, int64_t first);

@@ -33,11 +33,11 @@ static inline void pg__half_items(void *arg, int64_t begin, int64_t end) {
 /* Does a product that threads share. PG_ENOMEM: c is as it was. Nothing where c or k is empty. */
 static inline pg_status pg__half_shared(pg_ctx *ctx, const pgk_half_kern *kern, pgk_half *p) {
   pg__half_job j = {kern, p};
-  if (!kern->plan(p, ctx->threads > 1)) return PG_OK;
+  if (!kern->plan(p, ctx->threads)) return PG_OK;
   PG_TRY(pg_alloc(ctx, p->bytes, &p->scratch));
   for (int64_t first = 0; first < p->n; first += p->round) {
     kern->round(p, first);
-    pg_par_for(ctx, p->packs, p->items > 1 ? 2 : p->packs, pg__half_packs, &j);
+    if (p->packs > 0) pg_par_for(ctx, p->packs, p->items > 1 ? 2 : p->packs, pg__half_packs, &j);
     pg_par_for(ctx, p->items, 1, pg__half_items, &j);
   }
   pg_free(ctx, p->scratch, p->bytes);

@@ -207,7 +207,7 @@ static void run_half_lanes(void *arg, int64_t begin, int64_t end) {
   for (int64_t lane = begin; lane < end; lane++)
     for (int64_t i = lane; i < j->count; i += j->lanes) {
       pgk_half p = nth_half(j, i);
-      j->kern->plan(&p, false);
+      j->kern->plan(&p, 1);
       p.scratch = (char *)j->one.scratch + p.bytes * (size_t)lane;
       pg__half_alone(j->kern, &p);
     }
@@ -215,7 +215,7 @@ static void run_half_lanes(void *arg, int64_t begin, int64_t end) {
 
 static pg_status run_half_batches(half_job *j) {
   pgk_half first = j->one;
-  if (!j->kern->plan(&first, false)) return PG_OK;
+  if (!j->kern->plan(&first, 1)) return PG_OK;
   j->lanes = pg_min64(pg_max64(j->ctx->threads, 1), j->count);
   const size_t bytes = first.bytes * (size_t)j->lanes;
   const double work = (double)first.m * (double)first.n * (double)first.k * (double)j->count;
