@@ -430,6 +430,7 @@ end
 --- Sets the mode of this module only.
 function Module:set_training(mode)
   util.expect("set_training", "mode", mode, "boolean")
+  if rawget(self, "_training") == mode then return end
   rawset(self, "_training", mode)
   core.touch()
 end

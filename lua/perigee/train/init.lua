@@ -35,10 +35,8 @@ end
 
 local USUAL = {"image", "input", "x"}
 
---- The batch fields that fill the inputs of a module that is no graph.
-local function plain_fields(module, fn, batch)
-  local state = rawget(module, "_compiled")
-  if state and state.inputs then return state.inputs end
+--- The input fields of such a batch.
+local function find_fields(state, fn, batch)
   local targets = {}
   for _, field in pairs(state and state.targets or {}) do targets[field] = true end
   targets.label = true
@@ -56,9 +54,35 @@ local function plain_fields(module, fn, batch)
     .. "nothing, and several may be: %s", fn, #names > 0 and table.concat(names, ", ") or "none")
 end
 
+--- Does the batch have these fields, as tensors, and no other ones?
+local function has_just(batch, set, count)
+  local n = 0
+  for name, value in next, batch do
+    if not set[name] or not core.is_tensor(value) then return false end
+    n = n + 1
+  end
+  return n == count
+end
+
+--- The batch fields that fill the inputs of a module that is no graph, as find_fields has them;
+-- kept for batches like the last one.
+local function plain_fields(module, fn, batch)
+  local state = rawget(module, "_compiled")
+  if state and state.inputs then return state.inputs end
+  local known = state and state.known
+  if known and has_just(batch, known.set, known.count) then return known.fields end
+  local fields, set, count = find_fields(state, fn, batch), {}, 0
+  for name in pairs(batch) do
+    set[name] = true
+    count = count + 1
+  end
+  if state then state.known = {fields = fields, set = set, count = count} end
+  return fields
+end
+
 --- Runs a module on a batch. names: outputs wanted, nil for all. @return a table by output name
 local function run(module, fn, batch, names)
-  if module.compute then
+  if getmetatable(module).compute then
     local feed = {}
     names = names or module:output_names()
     for _, input in ipairs(module:needed_inputs(names)) do
@@ -68,12 +92,18 @@ local function run(module, fn, batch, names)
     end
     return module:compute(names, feed)
   end
-  local fields, values = plain_fields(module, fn, batch), {}
+  local fields = plain_fields(module, fn, batch)
   for i, field in ipairs(fields) do
-    values[i] = batch[field]
-    if values[i] == nil then source.missing(fn, ("input %d"):format(i), field, batch) end
+    if batch[field] == nil then source.missing(fn, ("input %d"):format(i), field, batch) end
   end
-  local result = module(table.unpack(values, 1, #fields))
+  local result
+  if #fields == 1 then
+    result = module(batch[fields[1]])
+  else
+    local values = {}
+    for i, field in ipairs(fields) do values[i] = batch[field] end
+    result = module(table.unpack(values, 1, #fields))
+  end
   if type(result) == "table" and getmetatable(result) == nil then
     for _, name in ipairs(names or {}) do
       if result[name] == nil then
@@ -262,12 +292,14 @@ local Tally = util.class "Tally"   -- weighted means by name, in order of appear
 function Tally:init() self.names, self.sums, self.counts = {}, {}, {} end
 
 function Tally:add(name, value, n)
-  if self.sums[name] == nil then
+  local sums, counts = self.sums, self.counts
+  local sum = sums[name]
+  if sum == nil then
     self.names[#self.names + 1] = name
-    self.sums[name], self.counts[name] = 0, 0
+    sum, counts[name] = 0, 0
   end
-  self.sums[name] = self.sums[name] + value * n
-  self.counts[name] = self.counts[name] + n
+  sums[name] = sum + value * n
+  counts[name] = counts[name] + n
 end
 
 function Tally:means()
@@ -474,9 +506,9 @@ end
 
 --- Calls a method of every callback that has it.
 local function tell(list, event, ...)
-  for _, callback in ipairs(list) do
-    local fn = callback[event]
-    if fn then fn(callback, ...) end
+  for i = 1, #list do
+    local fn = list[i][event]
+    if fn then fn(list[i], ...) end
   end
 end
 
@@ -628,7 +660,7 @@ function M.methods:fit(data, opt)
         if fresh then batch = fetch() end
         if not batch then break end
         at.step = at.step + 1
-        tell(callbacks, "on_batch_begin", at.step, {})
+        if callbacks[1] then tell(callbacks, "on_batch_begin", at.step, {}) end
         local batch_logs = train_step(self, state, batch, at)
         if opt.scheduler_every == "batch" then step_scheduler(scheduler, batch_logs) end
         view:update(batch_logs.size, means)
