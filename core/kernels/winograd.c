@@ -393,6 +393,7 @@ INLINE void output_tiles(const bool half, const int n, const int size, const pgk
   const pgk_conv *s = &p->s;
   const int64_t size_ = element(half), step = point_size(p, s->oc), height = s->out[1],
                 width = s->out[2];
+  const bits negative = (bits){0} - (uint32_t)p->relu; /* all bits where results below 0 become 0 */
   for (int64_t t = first; t < last; t++, m += s->oc) {
     const place o = place_of(p, t);
     char *to = (char *)y + ((o.image * height + o.y) * width + o.x) * s->oc * size_;
@@ -407,8 +408,12 @@ INLINE void output_tiles(const bool half, const int n, const int size, const pgk
       const vec b = bias ? LOAD(bias + c) : (vec){0};
       ROLLED for (int i = 0; i < rows; i++) {
         gather(n, side, part + i * n, out);
-        for (int j = 0; j < side; j++)
-          if (j < columns) store(half, to + ((i * width + j) * s->oc + c) * size_, out[j] + b);
+        for (int j = 0; j < side; j++) {
+          const vec value = out[j] + b;
+          const bits drop = (bits)(value < 0) & negative;
+          if (j < columns)
+            store(half, to + ((i * width + j) * s->oc + c) * size_, (vec)((bits)value & ~drop));
+        }
       }
     }
   }

@@ -31,6 +31,7 @@ typedef struct pgk_winograd {
   int64_t weight_size; /* of transformed weights, 64-byte aligned */
   int64_t zeros;       /* that scratch begins with */
   int64_t lane_size;   /* of scratch for depth tiles, 64-byte aligned */
+  bool relu;           /* the caller's wish: forward gives max(y, 0) */
 } pgk_winograd;
 
 /* Plans a convolution, or for weight its weight gradient, with stride 1, no dilation, one group and
@@ -45,7 +46,7 @@ void PG_AT(pgk_winograd_turn)(const pgk_conv *s, pgk_conv *turned);
 int64_t PG_AT(pgk_winograd_panels)(const pgk_winograd *p);
 void PG_AT(pgk_winograd_weight)(const pgk_winograd *p, bool turned, const void *w, int64_t begin,
                                 int64_t end, float *u);
-/* y = x * w + bias for the tiles of block b; bias may be NULL. */
+/* y = x * w + bias for the tiles of block b, or max(that, 0); bias may be NULL. */
 void PG_AT(pgk_winograd_forward)(const pgk_winograd *p, int64_t b, const void *x, const float *u,
                                  const float *bias, void *y, float *lane);
 /* The factors of the weight gradient for the tiles of block b, from the image x and the gradient gy

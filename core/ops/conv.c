@@ -24,11 +24,12 @@ enum { STRIDE, PADDING, DILATION, GROUPS, SHAPE };
 enum { T_STRIDE, T_PADDING, T_OUTPUT_PADDING, T_GROUPS, T_DILATION };
 
 /* A convolution seen as 3-d; sp is the number of spatial dims of its tensors, batched whether they
- * have N. */
+ * have N. With relu, which forward may set, a product FORWARD may give max(y, 0) and says so. */
 typedef struct geometry {
   pgk_conv c;
   int sp;
   bool batched;
+  bool *relu;
 } geometry;
 
 static int spatial(int weight_nd) { return weight_nd - 2; }
@@ -377,16 +378,17 @@ static void job_collect(void *arg, int64_t begin, int64_t end) {
   PG_AT(pgk_winograd_collect)(j->p, j->sums, begin, end, j->gw);
 }
 
-/* The product in float32 or bfloat16; *done = false, and nothing changed, where Winograd is not the
- * way. */
+/* The product in float32 or bfloat16, for relu max(y, 0) of a FORWARD; *done = false, and nothing
+ * changed, where Winograd is not the way. */
 static pg_status winograd_run(pg_ctx *ctx, const pgk_conv *s, product what, void *x, void *w,
-                              float *bias, void *y, bool *done) {
+                              float *bias, void *y, bool relu, bool *done) {
   pgk_winograd p;
   pgk_conv turned;
   PG_AT(pgk_winograd_turn)(s, &turned);
   const bool weight = what == WEIGHT;
   *done = PG_AT(pgk_winograd_plan)(what == INPUT ? &turned : s, weight, &p);
   if (!*done) return PG_OK;
+  p.relu = relu;
   const int64_t each = p.depth / p.block; /* blocks of a round */
   const int64_t lanes = pg_min64(ctx->threads, weight ? p.sums : p.blocks);
   const int64_t parts = weight ? pg_max64(p.sums, each) : 0, biases = bias ? parts * s->oc : 0;
@@ -531,11 +533,14 @@ typedef struct half_job {
 
 static pg_status half_run(void *arg, int way) {
   const half_job *j = arg;
+  bool *relu = j->g->relu;
+  if (relu) *relu = false; /* whatever the way before this one did */
   if (way == WAY_DNN) return dnn_run(j->dnn, j->s, j->what, j->x, j->w, j->bias, j->y);
   if (j->winograd) {
     bool done;
     PG_TRY(winograd_run(j->ctx, j->s, j->what, pg_data(j->x), pg_data(j->w),
-                        j->bias ? pg_data(j->bias) : NULL, pg_data(j->y), &done));
+                        j->bias ? pg_data(j->bias) : NULL, pg_data(j->y), relu, &done));
+    if (done && relu) *relu = true;
     if (done) return PG_OK;
   }
   return multiply_widened(j->ctx, j->g, j->what, j->x, j->w, j->bias, j->y);
@@ -685,7 +690,8 @@ static pg_status multiply_plain(pg_ctx *ctx, const geometry *g, product what, pg
       if (dtype == PG_F32 && e->winograd && !ctx->deterministic) {
         bool done;
         void *b = bias ? pg_data(bias) : NULL;
-        PG_TRY(winograd_run(ctx, &s, what, pg_data(x), pg_data(w), b, pg_data(y), &done));
+        PG_TRY(winograd_run(ctx, &s, what, pg_data(x), pg_data(w), b, pg_data(y), g->relu, &done));
+        if (done && g->relu) *g->relu = true;
         if (done) return PG_OK;
       }
       if (e && dnn_run(e->dnn, &s, what, x, w, bias, y) == PG_OK) return PG_OK;
@@ -918,6 +924,7 @@ static pg_status conv_forward(pg_call *c) {
   geometry g;
   PG_TRY(conv_geometry(c, x->nd, x->shape, w->nd, w->shape, &g));
   pg_tensor **kept = c->recording && w->requires_grad ? &c->keep[0] : NULL;
+  if (c->then && c->then->flags & PG_RELU) g.relu = &c->joined;
   return forward_into(c->ctx, &g, c->in[0], c->in[1], c->in[2], c->out[0], kept);
 }
 

@@ -115,6 +115,13 @@ describe("a layer and the activation behind it", function()
     local x = pg.tensor {{1 / 0, -1 / 0, 0 / 0, -0.0, 0.0, -1e-30, 2}}:t()
     local net = nn.Sequential {nn.BatchNorm1d(1), nn.ReLU()}:eval()
     same_bits(pass(net, together, x), pass(net, apart, x))
+    pg.manual_seed(12)
+    net = nn.Sequential {nn.Conv2d(16, 16, 3, {padding = 1}), nn.ReLU()}
+    x = pg.randn(4, 16, 12, 12)
+    x[{1, 1, 1, 1}], x[{2, 1, 1, 1}] = 0 / 0, -1 / 0
+    local a, b = net(x):detach(), apart(net, x):detach()
+    assert.is_true(a:isnan():any():item() and a:eq(0):any():item())
+    H.identical(a, b)
   end)
 
   it("give the bits of one thread with two", function()
@@ -271,6 +278,35 @@ describe("a layer and the activation behind it", function()
     collectgarbage "restart"
     assert.is_true(core.memory().live - before <= 2 * 1024 * 64 * 4)
     assert.is_not_nil(y)
+  end)
+
+  it("are one op in a compiled step too", function()
+    local function train(compiled)
+      pg.manual_seed(13)
+      local net = nn.Sequential {nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Conv2d(16, 16, 3, {padding = 1}), nn.ReLU(), nn.Flatten(), nn.Linear(1600, 24),
+        nn.Sigmoid(), nn.Linear(24, 3)}
+      local opt = pg.optim.SGD(net:parameters(), {lr = 0.1})
+      local function step(x, y)
+        opt:zero_grad()
+        local loss = nn.functional.cross_entropy(net(x), y)
+        loss:backward()
+        opt:step()
+        return loss
+      end
+      local run = compiled and pg.compile(step) or step
+      for _ = 1, 8 do
+        local _ <close> = pg.scope()
+        run(pg.randn(16, 3, 12, 12), pg.randint(1, 3, {16}))
+      end
+      local found = {}
+      for key, value in pairs(net:state_dict()) do found[key] = value end
+      return found, compiled and pg.compile_info(run)
+    end
+    local a, info = train(true)
+    local b = train(false)
+    assert.is_true(info.replays > 0)
+    for key, value in pairs(a) do H.identical(value, b[key]) end
   end)
 
   it("survive failing allocations", function()
