@@ -35,38 +35,37 @@ enum { LANES = 64 };
 
 /* lanes_max_f32: the largest of n elements, -inf for none; NaN is passed over. lanes_sum_f32: their
  * sum. */
-#define LANES_FUNCTIONS(S, T)                                               \
-  static inline T lanes_max_##S(int64_t n, const T *restrict x) {           \
-    T m = -INFINITY;                                                        \
-    int64_t i = 0;                                                          \
-    if (n >= LANES) {                                                       \
-      T t[LANES];                                                           \
-      for (int j = 0; j < LANES; j++) t[j] = -INFINITY;                     \
-      for (; i + LANES <= n; i += LANES)                                    \
-        for (int j = 0; j < LANES; j++) t[j] = LANES_MAX(x[i + j], t[j]);   \
-      for (int64_t j = 0; j < n - i; j++) t[j] = LANES_MAX(x[i + j], t[j]); \
-      LANES_FOLD(t, LANES_MAX);                                             \
-      return t[0];                                                          \
-    }                                                                       \
-    for (; i < n; i++) m = LANES_MAX(x[i], m);                              \
-    return m;                                                               \
-  }                                                                         \
-  static inline T lanes_sum_##S(int64_t n, const T *restrict x) {           \
-    T sum = 0;                                                              \
-    int64_t i = 0;                                                          \
-    if (n >= LANES) {                                                       \
-      T t[LANES];                                                           \
-      for (int j = 0; j < LANES; j++) t[j] = 0;                             \
-      for (; i + LANES <= n; i += LANES)                                    \
-        for (int j = 0; j < LANES; j++) t[j] += x[i + j];                   \
-      for (int64_t j = 0; j < n - i; j++) t[j] += x[i + j];                 \
-      LANES_FOLD(t, LANES_ADD);                                             \
-      return t[0];                                                          \
-    }                                                                       \
-    for (; i < n; i++) sum += x[i];                                         \
-    return sum;                                                             \
+#define LANES_ROW(name, T, START, JOIN)                                         \
+  static inline T name(int64_t n, const T *restrict x) {                        \
+    T t[16];                                                                    \
+    int64_t i = 0;                                                              \
+    if (n >= LANES) {                                                           \
+      T w[LANES];                                                               \
+      LANES_LOOP for (int j = 0; j < LANES; j++) w[j] = x[j];                   \
+      for (i = LANES; i + LANES <= n; i += LANES)                               \
+        LANES_LOOP for (int j = 0; j < LANES; j++) w[j] = JOIN(x[i + j], w[j]); \
+      LANES_LOOP LANES_HALF(w, 32, JOIN);                                       \
+      LANES_LOOP for (int j = 0; j < 16; j++) t[j] = JOIN(w[j], w[j + 16]);     \
+    } else {                                                                    \
+      LANES_LOOP for (int j = 0; j < 16; j++) t[j] = START;                     \
+    }                                                                           \
+    for (; i + 16 <= n; i += 16)                                                \
+      LANES_LOOP for (int j = 0; j < 16; j++) t[j] = JOIN(x[i + j], t[j]);      \
+    if (i < n) {                                                                \
+      const int left = (int)(n - i);                                            \
+      LANES_LOOP for (int j = 0; j < 16; j++) {                                 \
+        T v = t[j];                                                             \
+        if (j < left) v = JOIN(x[i + j], v);                                    \
+        t[j] = v;                                                               \
+      }                                                                         \
+    }                                                                           \
+    LANES_HALF(t, 8, JOIN);                                                     \
+    LANES_FOLD8(t, JOIN);                                                       \
+    return t[0];                                                                \
   }
-LANES_FUNCTIONS(f32, float)
-LANES_FUNCTIONS(f64, double)
+LANES_ROW(lanes_max_f32, float, -INFINITY, LANES_MAX)
+LANES_ROW(lanes_max_f64, double, -INFINITY, LANES_MAX)
+LANES_ROW(lanes_sum_f32, float, 0, LANES_ADD)
+LANES_ROW(lanes_sum_f64, double, 0, LANES_ADD)
 
 #endif

@@ -10,13 +10,15 @@
 /* --- kernels -----------------------------------------------------------------------------------
  */
 
-enum { BLOCK = 256 };
+enum { BLOCK = 256, ROWS = 16, SHORT = 512 };
 
 typedef enum soft_kind { SOFTMAX, LOG_SOFTMAX, SOFTMIN } soft_kind;
 
-/* A kernel sees w lines side by side, n elements each: element i of line j at i s + j. w is 1 where
- * the lines lie along memory (s = 1), else at most BLOCK. */
+/* rows: lines along memory, rs apart; at most ROWS, whose long waits are for one another then. The
+ * others see w <= BLOCK lines side by side, n elements each: element i of line j at i s + j;
+ * backward also one line along memory (w = s = 1). */
 typedef struct soft_kern {
+  void (*rows)(soft_kind k, int64_t rows, int64_t rs, int64_t n, const void *x, void *y);
   void (*forward)(soft_kind k, int64_t n, int64_t w, int64_t s, const void *x, void *y);
   void (*backward)(soft_kind k, int64_t n, int64_t w, int64_t s, const void *y, const void *g,
                    void *gx);
@@ -24,98 +26,122 @@ typedef struct soft_kern {
 
 /* softmax: e / sum e with e = exp(x - max); log_softmax: x - max - log sum e; softmin: softmax of
  * -x. Backward: y (g - sum g y), g - exp(y) sum g. */
-#define SOFT(suffix, T)                                                                       \
-  static void row_##suffix(soft_kind k, int64_t n, const T *restrict x, T *restrict y) {      \
-    T sign = k == SOFTMIN ? -1 : 1;                                                           \
-    if (k == SOFTMIN) {                                                                       \
-      for (int64_t i = 0; i < n; i++) y[i] = -x[i];                                           \
-    }                                                                                         \
-    T m = lanes_max_##suffix(n, k == SOFTMIN ? y : x);                                        \
-    for (int64_t i = 0; i < n; i++) y[i] = pg_exp_##suffix(sign * x[i] - m);                  \
-    T sum = lanes_sum_##suffix(n, y);                                                         \
-    if (k == LOG_SOFTMAX) {                                                                   \
-      T l = (T)log((double)sum);                                                              \
-      for (int64_t i = 0; i < n; i++) y[i] = x[i] - m - l;                                    \
-    } else {                                                                                  \
-      T f = 1 / sum;                                                                          \
-      for (int64_t i = 0; i < n; i++) y[i] *= f;                                              \
-    }                                                                                         \
-  }                                                                                           \
-  static void forward_##suffix(soft_kind k, int64_t n, int64_t w, int64_t s, const void *px,  \
-                               void *py) {                                                    \
-    const T *restrict x = px;                                                                 \
-    T *restrict y = py;                                                                       \
-    if (s == 1 && w == 1) {                                                                   \
-      row_##suffix(k, n, x, y);                                                               \
-      return;                                                                                 \
-    }                                                                                         \
-    T m[BLOCK], sum[BLOCK], sign = k == SOFTMIN ? -1 : 1;                                     \
-    for (int64_t j = 0; j < w; j++) {                                                         \
-      m[j] = -INFINITY;                                                                       \
-      sum[j] = 0;                                                                             \
-    }                                                                                         \
-    for (int64_t i = 0; i < n; i++)                                                           \
-      for (int64_t j = 0; j < w; j++) {                                                       \
-        T v = sign * x[i * s + j];                                                            \
-        m[j] = v > m[j] ? v : m[j];                                                           \
-      }                                                                                       \
-    for (int64_t i = 0; i < n; i++)                                                           \
-      for (int64_t j = 0; j < w; j++) {                                                       \
-        T e = pg_exp_##suffix(sign * x[i * s + j] - m[j]);                                    \
-        y[i * s + j] = e;                                                                     \
-        sum[j] += e;                                                                          \
-      }                                                                                       \
-    if (k == LOG_SOFTMAX) {                                                                   \
-      for (int64_t j = 0; j < w; j++) sum[j] = pg_log_##suffix(sum[j]);                       \
-      for (int64_t i = 0; i < n; i++)                                                         \
-        for (int64_t j = 0; j < w; j++) y[i * s + j] = x[i * s + j] - m[j] - sum[j];          \
-    } else {                                                                                  \
-      for (int64_t j = 0; j < w; j++) sum[j] = 1 / sum[j];                                    \
-      for (int64_t i = 0; i < n; i++)                                                         \
-        for (int64_t j = 0; j < w; j++) y[i * s + j] *= sum[j];                               \
-    }                                                                                         \
-  }                                                                                           \
-  static void backward_row_##suffix(soft_kind k, int64_t n, const T *restrict y,              \
-                                    const T *restrict g, T *restrict gx) {                    \
-    if (k == LOG_SOFTMAX) {                                                                   \
-      T sum = lanes_sum_##suffix(n, g);                                                       \
-      for (int64_t i = 0; i < n; i++) gx[i] = g[i] - pg_exp_##suffix(y[i]) * sum;             \
-      return;                                                                                 \
-    }                                                                                         \
-    for (int64_t i = 0; i < n; i++) gx[i] = g[i] * y[i];                                      \
-    T sum = lanes_sum_##suffix(n, gx), sign = k == SOFTMIN ? -1 : 1;                          \
-    for (int64_t i = 0; i < n; i++) gx[i] = sign * y[i] * (g[i] - sum);                       \
-  }                                                                                           \
-  static void backward_##suffix(soft_kind k, int64_t n, int64_t w, int64_t s, const void *py, \
-                                const void *pg, void *pgx) {                                  \
-    const T *restrict y = py;                                                                 \
-    const T *restrict g = pg;                                                                 \
-    T *restrict gx = pgx;                                                                     \
-    if (s == 1 && w == 1) {                                                                   \
-      backward_row_##suffix(k, n, y, g, gx);                                                  \
-      return;                                                                                 \
-    }                                                                                         \
-    T sum[BLOCK], sign = k == SOFTMIN ? -1 : 1;                                               \
-    for (int64_t j = 0; j < w; j++) sum[j] = 0;                                               \
-    if (k == LOG_SOFTMAX) {                                                                   \
-      for (int64_t i = 0; i < n; i++)                                                         \
-        for (int64_t j = 0; j < w; j++) sum[j] += g[i * s + j];                               \
-      for (int64_t i = 0; i < n; i++)                                                         \
-        for (int64_t j = 0; j < w; j++)                                                       \
-          gx[i * s + j] = g[i * s + j] - pg_exp_##suffix(y[i * s + j]) * sum[j];              \
-    } else {                                                                                  \
-      for (int64_t i = 0; i < n; i++)                                                         \
-        for (int64_t j = 0; j < w; j++) sum[j] += g[i * s + j] * y[i * s + j];                \
-      for (int64_t i = 0; i < n; i++)                                                         \
-        for (int64_t j = 0; j < w; j++)                                                       \
-          gx[i * s + j] = sign * y[i * s + j] * (g[i * s + j] - sum[j]);                      \
-    }                                                                                         \
+#define SOFT(suffix, T)                                                                            \
+  /* The sum of exp(sign x - m); they are written to y where there is one. */                      \
+  static inline T exp_sum_##suffix(int64_t n, const T *restrict x, T sign, T m, T *restrict y) {   \
+    T t[16];                                                                                       \
+    int64_t i = 0;                                                                                 \
+    LANES_LOOP for (int j = 0; j < 16; j++) t[j] = 0;                                              \
+    for (; i + 16 <= n; i += 16) LANES_LOOP for (int j = 0; j < 16; j++) {                         \
+        const T e = pg_exp_##suffix(sign * x[i + j] - m);                                          \
+        if (y) y[i + j] = e;                                                                       \
+        t[j] += e;                                                                                 \
+      }                                                                                            \
+    if (i < n) {                                                                                   \
+      const int left = (int)(n - i);                                                               \
+      LANES_LOOP for (int j = 0; j < 16; j++) {                                                    \
+        T v = m;                                                                                   \
+        if (j < left) v = sign * x[i + j];                                                         \
+        const T e = pg_exp_##suffix(v - m);                                                        \
+        if (y && j < left) y[i + j] = e;                                                           \
+        t[j] += j < left ? e : 0;                                                                  \
+      }                                                                                            \
+    }                                                                                              \
+    LANES_HALF(t, 8, LANES_ADD);                                                                   \
+    LANES_FOLD8(t, LANES_ADD);                                                                     \
+    return t[0];                                                                                   \
+  }                                                                                                \
+  static void rows_##suffix(soft_kind k, int64_t rows, int64_t rs, int64_t n, const void *px,      \
+                            void *py) {                                                            \
+    const T *x = px;                                                                               \
+    T *y = py, m[ROWS], f[ROWS], sign = k == SOFTMIN ? -1 : 1;                                     \
+    for (int r = 0; r < ROWS; r++) f[r] = 1;                                                       \
+    for (int r = 0; r < rows; r++) {                                                               \
+      if (k == SOFTMIN) PG_IVDEP for (int64_t i = 0; i < n; i++) y[r * rs + i] = -x[r * rs + i];   \
+      m[r] = lanes_max_##suffix(n, (k == SOFTMIN ? y : x) + r * rs);                               \
+    }                                                                                              \
+    if (k == LOG_SOFTMAX) {                                                                        \
+      for (int r = 0; r < rows; r++) f[r] = exp_sum_##suffix(n, x + r * rs, 1, m[r], NULL);        \
+      LANES_LOOP for (int r = 0; r < ROWS; r++) f[r] = pg_log_##suffix(f[r]);                      \
+      for (int r = 0; r < rows; r++)                                                               \
+        PG_IVDEP for (int64_t i = 0; i < n; i++) y[r * rs + i] = x[r * rs + i] - m[r] - f[r];      \
+      return;                                                                                      \
+    }                                                                                              \
+    for (int r = 0; r < rows; r++) f[r] = exp_sum_##suffix(n, x + r * rs, sign, m[r], y + r * rs); \
+    LANES_LOOP for (int r = 0; r < ROWS; r++) f[r] = 1 / f[r];                                     \
+    for (int r = 0; r < rows; r++) PG_IVDEP for (int64_t i = 0; i < n; i++) y[r * rs + i] *= f[r]; \
+  }                                                                                                \
+  static void forward_##suffix(soft_kind k, int64_t n, int64_t w, int64_t s, const void *px,       \
+                               void *py) {                                                         \
+    const T *restrict x = px;                                                                      \
+    T *restrict y = py;                                                                            \
+    T m[BLOCK], sum[BLOCK], sign = k == SOFTMIN ? -1 : 1;                                          \
+    for (int64_t j = 0; j < w; j++) {                                                              \
+      m[j] = -INFINITY;                                                                            \
+      sum[j] = 0;                                                                                  \
+    }                                                                                              \
+    for (int64_t i = 0; i < n; i++)                                                                \
+      for (int64_t j = 0; j < w; j++) {                                                            \
+        T v = sign * x[i * s + j];                                                                 \
+        m[j] = v > m[j] ? v : m[j];                                                                \
+      }                                                                                            \
+    for (int64_t i = 0; i < n; i++)                                                                \
+      for (int64_t j = 0; j < w; j++) {                                                            \
+        T e = pg_exp_##suffix(sign * x[i * s + j] - m[j]);                                         \
+        y[i * s + j] = e;                                                                          \
+        sum[j] += e;                                                                               \
+      }                                                                                            \
+    if (k == LOG_SOFTMAX) {                                                                        \
+      for (int64_t j = 0; j < w; j++) sum[j] = pg_log_##suffix(sum[j]);                            \
+      for (int64_t i = 0; i < n; i++)                                                              \
+        for (int64_t j = 0; j < w; j++) y[i * s + j] = x[i * s + j] - m[j] - sum[j];               \
+    } else {                                                                                       \
+      for (int64_t j = 0; j < w; j++) sum[j] = 1 / sum[j];                                         \
+      for (int64_t i = 0; i < n; i++)                                                              \
+        for (int64_t j = 0; j < w; j++) y[i * s + j] *= sum[j];                                    \
+    }                                                                                              \
+  }                                                                                                \
+  static void backward_row_##suffix(soft_kind k, int64_t n, const T *restrict y,                   \
+                                    const T *restrict g, T *restrict gx) {                         \
+    if (k == LOG_SOFTMAX) {                                                                        \
+      T sum = lanes_sum_##suffix(n, g);                                                            \
+      for (int64_t i = 0; i < n; i++) gx[i] = g[i] - pg_exp_##suffix(y[i]) * sum;                  \
+      return;                                                                                      \
+    }                                                                                              \
+    for (int64_t i = 0; i < n; i++) gx[i] = g[i] * y[i];                                           \
+    T sum = lanes_sum_##suffix(n, gx), sign = k == SOFTMIN ? -1 : 1;                               \
+    for (int64_t i = 0; i < n; i++) gx[i] = sign * y[i] * (g[i] - sum);                            \
+  }                                                                                                \
+  static void backward_##suffix(soft_kind k, int64_t n, int64_t w, int64_t s, const void *py,      \
+                                const void *pg, void *pgx) {                                       \
+    const T *restrict y = py;                                                                      \
+    const T *restrict g = pg;                                                                      \
+    T *restrict gx = pgx;                                                                          \
+    if (s == 1 && w == 1) {                                                                        \
+      backward_row_##suffix(k, n, y, g, gx);                                                       \
+      return;                                                                                      \
+    }                                                                                              \
+    T sum[BLOCK], sign = k == SOFTMIN ? -1 : 1;                                                    \
+    for (int64_t j = 0; j < w; j++) sum[j] = 0;                                                    \
+    if (k == LOG_SOFTMAX) {                                                                        \
+      for (int64_t i = 0; i < n; i++)                                                              \
+        for (int64_t j = 0; j < w; j++) sum[j] += g[i * s + j];                                    \
+      for (int64_t i = 0; i < n; i++)                                                              \
+        for (int64_t j = 0; j < w; j++)                                                            \
+          gx[i * s + j] = g[i * s + j] - pg_exp_##suffix(y[i * s + j]) * sum[j];                   \
+    } else {                                                                                       \
+      for (int64_t i = 0; i < n; i++)                                                              \
+        for (int64_t j = 0; j < w; j++) sum[j] += g[i * s + j] * y[i * s + j];                     \
+      for (int64_t i = 0; i < n; i++)                                                              \
+        for (int64_t j = 0; j < w; j++)                                                            \
+          gx[i * s + j] = sign * y[i * s + j] * (g[i * s + j] - sum[j]);                           \
+    }                                                                                              \
   }
 SOFT(f32, float)
 SOFT(f64, double)
 
-static const soft_kern kerns[PG_NDTYPES] = {
-    [PG_F32] = {forward_f32, backward_f32}, [PG_F64] = {forward_f64, backward_f64}};
+static const soft_kern kerns[PG_NDTYPES] = {[PG_F32] = {rows_f32, forward_f32, backward_f32},
+                                            [PG_F64] = {rows_f64, forward_f64, backward_f64}};
 
 /* --- the walk ----------------------------------------------------------------------------------
  */
@@ -136,7 +162,11 @@ static void soft_units(void *arg, int64_t begin, int64_t end) {
     int64_t run = u / j->blocks, j0 = u % j->blocks * j->block;
     int64_t w = pg_min64(j->block, p->ksize[0] - j0);
     int64_t at = (fold_offset(run, 1, p->nk, p->ksize, p->kx) + j0 * p->kx[0]) * p->esize;
-    if (j->b) j->k->backward(j->kind, j->n, w, j->s, j->a + at, j->b + at, j->out + at);
+    if (!j->b && j->s == 1) j->k->rows(j->kind, w, p->kx[0], j->n, j->a + at, j->out + at);
+    else if (j->b && j->s == 1)
+      for (int64_t i = 0; i < w; i++, at += p->kx[0] * p->esize)
+        j->k->backward(j->kind, j->n, 1, 1, j->a + at, j->b + at, j->out + at);
+    else if (j->b) j->k->backward(j->kind, j->n, w, j->s, j->a + at, j->b + at, j->out + at);
     else j->k->forward(j->kind, j->n, w, j->s, j->a + at, j->out + at);
   }
 }
@@ -149,8 +179,7 @@ static void soft_run(pg_ctx *ctx, soft_kind kind, int dim, const pg_tensor *a, c
   fold_plan_make(&p, out, out->nd ? 1u << dim : 0, out->stride);
   soft_job j = {.p = &p, .k = &kerns[out->dtype], .kind = kind, .n = p.rsize[0], .s = p.rx[0]};
   if (p.count == 1) j.s = 1;
-  bool by_row = j.s == 1;
-  j.block = by_row ? 1 : BLOCK;
+  j.block = j.s != 1 ? BLOCK : j.n < SHORT ? ROWS : 1;
   j.blocks = (p.ksize[0] + j.block - 1) / j.block;
   j.a = pg_data(a);
   j.b = b ? pg_data(b) : NULL;
