@@ -6,6 +6,8 @@
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 #include <immintrin.h>
 
+#include "kernels/bf16.h"
+
 /* The level has AVX-512, but not these instructions: functions with them are marked. */
 #define WITH_BF16 __attribute__((target("avx512bf16")))
 #define ALWAYS    static inline __attribute__((always_inline)) WITH_BF16
@@ -23,6 +25,7 @@ enum {
   ROUND = 1 << 21,   /* words of a packed b that lie in scratch */
   ALONE = 1 << 19,   /* multiply-adds below which no second thread is woken */
   PORTION = 1 << 23, /* multiply-adds of an item, but each thread gets one */
+  FEW_ROWS = 4,      /* so few times a transposed b are dot products */
   MOST = 64,         /* items that a product is cut into, but for more threads */
   BROAD = 128        /* columns for which it is worth while to stage a once more */
 };
@@ -254,6 +257,51 @@ static void kern_gemm(bool turn, int64_t m, int64_t n, int64_t count, const void
     }
 }
 
+/* --- dot products ------------------------------------------------------------------------------
+ */
+
+/* c[i][j] for `rows` rows and 4 columns, constants where this is inlined, `cols` of which are
+ * there.
+ */
+ALWAYS void dots(const int rows, int64_t cols, const pgk_half *p, int64_t j) {
+  __m512 sum[FEW_ROWS][4];
+  const uint16_t *a = p->a, *b = (const uint16_t *)p->b + j * p->ldb;
+  const int64_t next = cols > 1 ? p->ldb : 0, third = cols > 2 ? 2 * p->ldb : 0;
+  const int64_t at_col[4] = {0, next, third, cols > 3 ? 3 * p->ldb : 0};
+  EACH_ROW _Pragma("GCC unroll 4") for (int q = 0; q < 4; q++) sum[i][q] = _mm512_setzero_ps();
+  for (int64_t l = 0; l < p->k; l += 2 * LANES) {
+    const int64_t n = least(2 * LANES, p->k - l);
+    __m512bh x[4];
+    _Pragma("GCC unroll 4") for (int q = 0; q < 4; q++) x[q] =
+        (__m512bh)load_words(false, b + at_col[q] + l, n);
+    EACH_ROW {
+      const __m512bh y = (__m512bh)load_words(false, a + i * p->lda + l, n);
+      _Pragma("GCC unroll 4") for (int q = 0; q < 4; q++) sum[i][q] =
+          _mm512_dpbf16_ps(sum[i][q], y, x[q]);
+    }
+  }
+  EACH_ROW _Pragma("GCC unroll 4") for (int q = 0; q < 4; q++) {
+    if (q >= cols) continue;
+    float v = _mm512_reduce_add_ps(sum[i][q]);
+    float *wide = (float *)p->c + i * p->ldc + j + q;
+    uint16_t *half = (uint16_t *)p->c + i * p->ldc + j + q;
+    if (p->bias) v += p->bias[j + q];
+    if (p->add) v += p->c_wide ? *wide : pg_bf16_f32(*half);
+    if (p->c_wide) *wide = v;
+    else *half = pg_f32_bf16(v);
+  }
+}
+
+WITH_BF16 static void run_dots(const pgk_half *p, int64_t begin, int64_t end) {
+  for (int64_t j = begin; j < end; j += 4) {
+    const int64_t cols = least(4, end - j);
+    if (p->m == 1) dots(1, cols, p, j);
+    else if (p->m == 2) dots(2, cols, p, j);
+    else if (p->m == 3) dots(3, cols, p, j);
+    else dots(4, cols, p, j);
+  }
+}
+
 /* --- blocked products --------------------------------------------------------------------------
  */
 
@@ -368,6 +416,10 @@ static void kern_run(const pgk_half *p, int64_t begin, int64_t end) {
   for (int64_t item = begin; item < end; item++) {
     const int64_t i = item / across * p->rows, j = item % across * p->cols;
     const int64_t n = least(p->cols, p->last - p->first - j);
+    if (p->dots) {
+      run_dots(p, p->first + j, p->first + j + n);
+      continue;
+    }
     for (int64_t from = 0; p->each && from < p->k; from += deep)
       pack_columns(p, from, least(deep, p->k - from), j, n);
     piece(p, i, least(p->rows, p->m - i), p->first + j, n);
@@ -378,13 +430,35 @@ static void kern_round(pgk_half *p, int64_t first) {
   p->first = first;
   p->last = least(p->n, first + p->round);
   const int64_t n = p->last - first;
-  p->packs = p->each ? 0 : parts_of(n, COLUMNS) * parts_of(p->k, depth_of(p->k));
+  p->packs = p->each || p->dots ? 0 : parts_of(n, COLUMNS) * parts_of(p->k, depth_of(p->k));
   p->items = parts_of(p->m, p->rows) * parts_of(n, p->cols);
 }
 
 static bool kern_plan(pgk_half *p, int64_t threads) {
   const double work = (double)p->m * (double)p->n * (double)p->k;
   if (work == 0) return false;
+  if (p->n == 1 && p->m > 1 && p->ldc == 1 && !p->bias) { /* the transposed product has one row */
+    const pgk_half q = *p;
+    p->a = q.b;
+    p->b = q.a;
+    p->a_wide = q.b_wide;
+    p->b_wide = q.a_wide;
+    p->lda = q.ldb;
+    p->ldb = q.lda;
+    p->ta = !q.tb;
+    p->tb = !q.ta;
+    p->m = 1;
+    p->n = p->ldc = q.m;
+  }
+  p->dots = p->tb && p->m <= FEW_ROWS && !p->a_wide && !p->b_wide &&
+            (!p->ta || (p->m == 1 && p->lda == 1));
+  if (p->dots) { /* bound by memory: as if it were more work */
+    p->bytes = 0;
+    p->rows = p->m;
+    p->round = p->n;
+    p->cols = 4 * work < ALONE ? p->n : whole(parts_of(p->n, threads), COLUMNS);
+    return true;
+  }
   p->round = least(p->n, most(COLUMNS, ROUND / parts_of(p->k, 2) / COLUMNS * COLUMNS));
   p->bytes = sizeof(uint32_t) * (size_t)packed_words(p);
   if (sums_apart(p)) p->bytes += sizeof(float) * (size_t)(p->m * p->round);

@@ -21,6 +21,7 @@ typedef struct pgk_half {
   const void *a, *b;
   const float *bias;
   void *c;
+  bool dots;           /* of a few rows with rows of b, which is not packed */
   bool each;           /* items pack their columns of b themselves */
   int64_t rows, cols;  /* of an item: a piece of c */
   int64_t first, last; /* columns of c that this round makes, in a step of `round` columns */

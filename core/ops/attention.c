@@ -561,8 +561,7 @@ static pg_status check_mask(pg_call *c, int nd, const int64_t *shape) {
 }
 
 static pg_status infer(pg_call *c) {
-  const bool half = PG_AT(pgk_half_kern_of)() && pg_isa_has_bf16();
-  PG_TRY(pg_want(c, QUERY, half ? PG_M_FLOAT : PG_M_REAL));
+  PG_TRY(pg_want(c, QUERY, pg__half_dtypes(c->in[QUERY])));
   for (int i = QUERY; i <= VALUE; i++) {
     PG_TRY(pg_want_same_dtype(c, i, QUERY));
     if (c->in[i]->nd < 2)

@@ -1,19 +1,17 @@
 /* Products of bfloat16 matrices on raw pointers with ctx's threads and scratch. Relies on
- * kernels/half.h, ops/engine.h. Spec: spec/kernels/half_spec.lua. */
+ * kernels/half.h. Spec: spec/kernels/half_spec.lua. */
 #ifndef PG_OPS_HALF_H
 #define PG_OPS_HALF_H
 
+#include "autograd/op.h"
+#include "base/isa.h"
 #include "base/par.h"
 #include "kernels/half.h"
-#include "ops/engine.h"
 
-/* *out = our kernels; NULL where level or processor have none. */
-static inline pg_status pg__half_kern(pg_ctx *ctx, const pgk_half_kern **out) {
-  const pg_engine *e;
-  *out = NULL;
-  PG_TRY(pg_engine_of(ctx, &e));
-  if (e->bf16) *out = PG_AT(pgk_half_kern_of)();
-  return PG_OK;
+/* The dtypes that an op takes t in, which does bfloat16 itself where our kernels are. */
+static inline unsigned pg__half_dtypes(const pg_tensor *t) {
+  const bool half = t->dtype == PG_BF16 && PG_AT(pgk_half_kern_of)() && pg_isa_has_bf16();
+  return half ? PG_M_FLOAT : PG_M_REAL;
 }
 
 typedef struct pg__half_job {

@@ -446,8 +446,7 @@ static pg_status want_shape(pg_call *c, int i, const char *what, int nd, const i
 
 static pg_status infer(pg_call *c, kind k) {
   const pg_tensor *x = c->in[X], *w = c->in[W_HH];
-  const bool half = PG_AT(pgk_half_kern_of)() && pg_isa_has_bf16();
-  PG_TRY(pg_want(c, X, half ? PG_M_FLOAT : PG_M_REAL));
+  PG_TRY(pg_want(c, X, pg__half_dtypes(c->in[X])));
   if (x->nd != 3)
     return pg_fail(c->ctx, PG_ESHAPE, "argument 'input': expected steps x batch x features, got %s",
                    pg_shape_str(x).s);
