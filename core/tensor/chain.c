@@ -10,7 +10,8 @@
 enum {
   STEPS = 32,          /* loops in one chain */
   STORES = 64,         /* storages that they touch */
-  BLOCK = 1024,        /* elements at once, at most */
+  BLOCK = 1024,        /* elements at once, at most: */
+  FAR = 1 << 20,       /* half of it for so many, which come from memory: measured */
   SCRATCH = 64 * 1024, /* bytes for what is not in memory */
 };
 
@@ -170,7 +171,7 @@ static void run_all(pg_ctx *ctx) {
   int size = 1;
   for (int j = 0; j < q->nstore; j++)
     if (in_scratch(&q->store[j]) && q->store[j].size > size) size = q->store[j].size;
-  q->block = BLOCK;
+  q->block = q->numel < FAR ? BLOCK : BLOCK / 2;
   while (blocks * q->block * size > SCRATCH) q->block /= 2;
   q->stride = (size_t)(q->block * size);
   const int64_t grain = pg_max64(pg_grain((int)pg_min64(cost, 1 << 15)) / q->block, 1) * q->block;
