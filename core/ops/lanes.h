@@ -18,7 +18,7 @@ enum { LANES = 64 };
 
 /* LANES_FOLD(t, +) leaves t[0] + .. + t[63] in t[0]; t is destroyed. */
 #define LANES_HALF(t, h, JOIN) \
-  for (int lane = 0; lane < (h); lane++) (t)[lane] = JOIN((t)[lane], (t)[lane + (h)])
+  LANES_LOOP for (int lane = 0; lane < (h); lane++)(t)[lane] = JOIN((t)[lane], (t)[lane + (h)])
 #define LANES_FOLD8(t, JOIN)                                      \
   (t)[0] = JOIN(JOIN(JOIN((t)[0], (t)[4]), JOIN((t)[2], (t)[6])), \
                 JOIN(JOIN((t)[1], (t)[5]), JOIN((t)[3], (t)[7])))
@@ -44,7 +44,7 @@ enum { LANES = 64 };
       LANES_LOOP for (int j = 0; j < LANES; j++) w[j] = x[j];                   \
       for (i = LANES; i + LANES <= n; i += LANES)                               \
         LANES_LOOP for (int j = 0; j < LANES; j++) w[j] = JOIN(x[i + j], w[j]); \
-      LANES_LOOP LANES_HALF(w, 32, JOIN);                                       \
+      LANES_HALF(w, 32, JOIN);                                                  \
       LANES_LOOP for (int j = 0; j < 16; j++) t[j] = JOIN(w[j], w[j + 16]);     \
     } else {                                                                    \
       LANES_LOOP for (int j = 0; j < 16; j++) t[j] = START;                     \

@@ -26,16 +26,16 @@ typedef struct row_job {
   static void forward_##S(void *arg, int64_t begin, int64_t end) {                                \
     const row_job *j = arg;                                                                       \
     const T *restrict w = j->weight, *restrict b = j->bias;                                       \
+    const double part = 1 / (double)j->n;                                                         \
     for (int64_t r = begin; r < end; r++) {                                                       \
       const T *restrict x = (const T *)j->x + r * j->n;                                           \
       T *restrict y = (T *)j->y + r * j->n;                                                       \
       double s[2], mean = 0;                                                                      \
       if (j->centered) {                                                                          \
-        norm_sums_##S(j->n, x, 0, s);                                                             \
-        mean = s[0] / (double)j->n;                                                               \
+        mean = (double)lanes_sum_##S(j->n, x) * part; /* about; `off` is what it lacks */         \
       }                                                                                           \
       norm_sums_##S(j->n, x, (T)mean, s);                                                         \
-      double off = j->centered ? s[0] / (double)j->n : 0, var = s[1] / (double)j->n - off * off;  \
+      double off = j->centered ? s[0] * part : 0, var = s[1] * part - off * off;                  \
       double rstd = 1 / sqrt((var < 0 ? 0 : var) + j->eps);                                       \
       mean = j->centered ? (double)(T)mean + off : 0;                                             \
       j->mean[r] = mean;                                                                          \
