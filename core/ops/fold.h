@@ -223,10 +223,9 @@ static inline pg_status fold_run(pg_ctx *ctx, const fold_plan *p, int stages,
   j.by_col =
       p->outputs > 1 && (fold_rank(p->kx[0]) < fold_rank(p->rx[0]) ||
                          (p->rx[0] != 1 && p->rsize[0] < FOLD_ROWS && p->ksize[0] >= FOLD_ROWS));
-  if (j.by_col) j.block = FOLD_BLOCK;
-  else if (p->rsize[0] < FOLD_SHORT)
-    j.block = pg_max64(FOLD_ROWS, pg_min64(FOLD_BLOCK, FOLD_PIECE / 4 / p->count));
-  else j.block = 1;
+  const int64_t least_rows = p->rsize[0] < FOLD_SHORT ? FOLD_ROWS : 1;
+  j.block = FOLD_BLOCK;
+  if (!j.by_col) j.block = pg_max64(least_rows, pg_min64(FOLD_BLOCK, FOLD_PIECE / 2 / p->count));
   j.blocks = (p->ksize[0] + j.block - 1) / j.block;
   j.tasks = p->outputs / p->ksize[0] * j.blocks;
   j.width = pg_min64(j.block, p->ksize[0]);
