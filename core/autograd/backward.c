@@ -160,8 +160,9 @@ static pg_status accumulate(engine *e, pg_tensor **slot, pg_tensor *g) {
   return PG_OK;
 }
 
-/* leaf.grad += g; takes g. */
+/* leaf.grad += g; takes g. The leaf is about to change: what autocast kept of it goes. */
 static pg_status deliver_leaf(engine *e, pg_tensor *leaf, pg_tensor *g) {
+  if (!e->retain && !e->input) drop_tensor(&leaf->low);
   if (e->input) {
     for (int i = 0; i < e->ninput; i++)
       if (e->input[i] == leaf) return accumulate(e, &e->result[i], g);

@@ -120,6 +120,32 @@ describe("autocast", function()
     assert.equal(after:bytes(), w.grad:bytes())
   end)
 
+  it("keeps no copy of a weight that has its gradient", function()
+    local x, w = core.ops.randn {4, 64}, core.ops.randn {512, 64}
+    w.requires_grad = true
+    local function live()
+      collectgarbage()
+      collectgarbage()
+      return core.memory().live
+    end
+    local function step()
+      local _ <close> = core.scope()
+      local _ <close> = core.autocast "bfloat16"
+      core.backward(core.ops.linear(x, w):sum())
+      w.grad = nil
+    end
+    step()
+    local before = live()
+    do
+      local _ <close> = core.scope()
+      local _ <close> = core.autocast "bfloat16"
+      core.ops.linear(x, w)
+    end
+    assert.is_true(live() >= before + 2 * 512 * 64)
+    step()
+    assert.equal(before, live())
+  end)
+
   it("works without gradients and for shapes only", function()
     local w = leaf(4, 3)
     local _ <close> = pg.autocast "bfloat16"
