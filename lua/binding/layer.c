@@ -396,8 +396,9 @@ static int l_layer_set_arg(lua_State *L) {
 
 static int l_layer_train(lua_State *L) {
   pg_layer *l = check_layer(L);
-  pgl_changed(pgl_state_of(L));
-  l->training = lua_toboolean(L, 2);
+  const bool on = lua_toboolean(L, 2);
+  if (on != l->training) pgl_changed(pgl_state_of(L));
+  l->training = on;
   return 0;
 }
 

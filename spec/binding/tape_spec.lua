@@ -131,6 +131,11 @@ describe("a compiled step", function()
     assert.same({5, 5}, calls)
   end)
 
+  it("goes on where a mode is set that is there already", function()
+    local run = trains_the_same(trainer("SGD"), function(_, net) net:train() end)
+    assert.equal(10, pg.compile_info(run).replays)
+  end)
+
   it("works with clones that scopes keep", function()
     trains_the_same(function()
       local net, step = trainer("SGD")()
