@@ -310,6 +310,21 @@ static void rows(int64_t count, size_t bytes, char *restrict to, int64_t sy,
       TO] = {[PG_F32] = cast_##TO##_F32, [PG_F64] = cast_##TO##_F64, [PG_BF16] = cast_##TO##_BF16, \
              [PG_I64] = cast_##TO##_I64, [PG_U8] = cast_##TO##_U8,   [PG_BOOL] = cast_##TO##_BOOL}
 
+/* Sixteen sums, so that their order is the same at any vector length. */
+#define SQUARES(T, S)                                                        \
+  static double squares_##S(int64_t n, const T *restrict x) {                \
+    enum { SUMS = 16 };                                                      \
+    double part[SUMS] = {0}, all = 0;                                        \
+    int64_t i = 0;                                                           \
+    for (; i + SUMS <= n; i += SUMS)                                         \
+      for (int j = 0; j < SUMS; j++) part[j] += (double)x[i + j] * x[i + j]; \
+    for (; i < n; i++) all += (double)x[i] * x[i];                           \
+    for (int j = 0; j < SUMS; j++) all += part[j];                           \
+    return all;                                                              \
+  }
+SQUARES(float, f32)
+SQUARES(double, f64)
+
 const pg_kern PG_AT(pg_kern) = {
     .cast = {ROW(F32), ROW(F64), ROW(BF16), ROW(I64), ROW(U8), ROW(BOOL)},
     .fill = {[PG_F32] = fill_F32,
@@ -323,4 +338,6 @@ const pg_kern PG_AT(pg_kern) = {
     .settle = settle,
     .turn = turn,
     .rows = rows,
+    .squares_f32 = squares_f32,
+    .squares_f64 = squares_f64,
 };

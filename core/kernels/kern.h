@@ -1,4 +1,4 @@
-/* The kernels that the tensor and autograd floors use, as one table per instruction level.
+/* The kernels of the floors that are compiled once (tensor, autograd, optim): one table per level.
  * Relies on perigee.h. Spec: spec/tensor/copy_spec.lua. */
 #ifndef PG_KERNELS_KERN_H
 #define PG_KERNELS_KERN_H
@@ -20,6 +20,9 @@ typedef struct pg_kern {
   /* y[j sy + i] = x[i sx + j], i < n, j < m: 32-bit elements. */
   void (*turn)(int64_t n, int64_t m, const uint32_t *restrict x, int64_t sx, uint32_t *restrict y,
                int64_t sy);
+  /* Sum of squares, in float64. */
+  double (*squares_f32)(int64_t n, const float *x);
+  double (*squares_f64)(int64_t n, const double *x);
   /* Copies count rows of `bytes` each, whose starts lie sy and sx bytes apart. */
   void (*rows)(int64_t count, size_t bytes, char *restrict to, int64_t sy,
                const char *restrict from, int64_t sx);

@@ -135,6 +135,38 @@ describe("optimizers", function()
     nn.utils.clip_grad_value_({a, b}, 2)
     H.same(a.grad, pg.tensor {2, -2, 0})
   end)
+  it("measure gradients of any size, dtype and memory order with any number of threads", function()
+    local params, all = {}, {}
+    for i, shape in ipairs {{3}, {0}, {200, 301}, {16384}, {40000}, {70, 80}} do
+      local dtype = i % 2 == 0 and "float64" or "float32"
+      local p = pg.zeros(shape, {dtype = dtype, requires_grad = true})
+      p.grad = pg.randn(shape, {dtype = dtype})
+      if i == 6 then p.grad = pg.randn(70, 160, {dtype = dtype}):narrow(2, 3, 80) end
+      params[i], all[i] = p, p.grad:double():reshape(-1)
+    end
+    params[#params + 1] = param() -- without a gradient
+    params[#params].grad = nil
+    all = pg.cat(all, 1)
+    local threads = pg.get_num_threads()
+    for _, p in ipairs {1, 2, 3, math.huge} do
+      local norm = {}
+      for n = 1, 2 do
+        pg.set_num_threads(n)
+        norm[n] = nn.utils.clip_grad_norm_(params, 1e9, p)
+      end
+      pg.set_num_threads(threads)
+      assert.equal(norm[1], norm[2])
+      local want = all:norm(p):item()
+      assert.is_true(math.abs(norm[1] / want - 1) < 1e-12, ("p %g: %g"):format(p, norm[1]))
+    end
+    nn.utils.clip_grad_norm_(params, 1)
+    assert.is_true(math.abs(nn.utils.clip_grad_norm_(params, 1e9) - 1) < 1e-6)
+    params[3].grad[{7, 11}] = 0 / 0
+    for _, p in ipairs {1, 2, 3, math.huge} do
+      local norm = nn.utils.clip_grad_norm_(params, 1e9, p)
+      assert.is_true(norm ~= norm)
+    end
+  end)
   it("print their groups", function()
     assert.matches("lr: 0.5", tostring(optim.SGD({param(1)}, {lr = 0.5})), 1, true)
   end)
