@@ -278,7 +278,8 @@ TEST(logical_not, a == 0, a == 0, a == 0)
 /* The same for bounds that are not NaN. */
 #define QUICK_LOW(x, lo)  ((x) < (lo) ? (lo) : (x))
 #define QUICK_HIGH(x, hi) ((x) > (hi) ? (hi) : (x))
-/* A loop of MAP and expr, or of `quick` where operands 2..last are numbers beside a contiguous x. */
+/* A loop of MAP and expr, or of `quick` where operands 2..last are numbers beside a contiguous x.
+ */
 #define BETWEEN(name, MAP, last, T_, expr, quick)                                     \
   MAP(name##_any, T_, expr)                                                           \
   static void name(int64_t n, char *const *ptr, const int64_t *s, const void *arg) {  \
