@@ -15,6 +15,7 @@ local blame = require "perigee.blame"
 local metrics = require "perigee.metrics"
 local mode = require "perigee.nn.mode"
 local util = require "perigee.util"
+local Capture = require "perigee.train.capture"
 local loss = require "perigee.train.loss"
 local progress = require "perigee.train.progress"
 local source = require "perigee.train.source"
@@ -319,7 +320,7 @@ local function target_of(state, fn, batch, output)
   return target
 end
 
---- The weighted loss of a batch as a tensor; parts[log] are numbers.
+--- The weighted loss of a batch as a tensor; parts gets {log, tensor} for each loss that is logged.
 local function batch_loss(state, fn, batch, outputs, parts)
   local total
   for _, part in ipairs(state.losses) do
@@ -332,7 +333,7 @@ local function batch_loss(state, fn, batch, outputs, parts)
           .. "%s for output '%s'", fn, util.type_name(value), part.output)
       end
       if value:numel() ~= 1 then value = value:mean() end
-      if part.log then parts[#parts + 1] = {part.log, value:item()} end
+      if part.log then parts[#parts + 1] = {part.log, value} end
       if part.weight ~= 1 then value = value * part.weight end
       total = total and total + value or value
     end
@@ -350,6 +351,11 @@ local function forward(module, fn, state, batch, names, parts)
   local _ <close> = in_precision(state)
   local outputs = run(module, fn, batch, names)
   return outputs, batch_loss(state, fn, batch, outputs, parts)
+end
+
+--- The parts of a loss as {log, number}.
+local function read_parts(parts)
+  for i = 1, #parts do parts[i][2] = parts[i][2]:item() end
 end
 
 local function batch_metrics(state, fn, batch, outputs, tally, n)
@@ -379,6 +385,7 @@ local function evaluate(module, fn, state, loader, names, steps)
     local n, parts = source.size(batch), {}
     local outputs, value = forward(module, fn, state, batch, names, parts)
     if value then tally:add("loss", value:item(), n) end
+    read_parts(parts)
     for _, part in ipairs(parts) do tally:add(part[1], part[2], n) end
     batch_metrics(state, fn, batch, outputs, tally, n)
     step = step + 1
@@ -544,9 +551,16 @@ end
 -- @param parts takes what each loss adds up to
 -- @return the loss as a number, the outputs
 local function gradients(module, state, batch, at, parts)
-  local outputs, value = forward(module, "fit", state, batch, nil, parts)
+  local capture = at and at.capture
+  local outputs, value
+  if capture then
+    outputs, value = capture:forward(batch, parts)
+  else
+    outputs, value = forward(module, "fit", state, batch, nil, parts)
+  end
   if not value then blame.raise("fit: argument 'loss' of compile: expected one, got nothing") end
   local number = value:item()
+  read_parts(parts)
   if at and not_finite(number) then
     local words = {}
     for i, part in ipairs(parts) do words[i] = ("%s %g"):format(part[1], part[2]) end
@@ -555,8 +569,12 @@ local function gradients(module, state, batch, at, parts)
       #words > 0 and " (" .. table.concat(words, ", ") .. ")" or "",
       state.optimizer.needs_closure and "" or " or compile {clip_norm = 1}")
   end
-  state.optimizer:zero_grad()
-  value:backward()
+  if capture then
+    capture.backward(value)
+  else
+    state.optimizer:zero_grad()
+    value:backward()
+  end
   if state.clip_norm then core.clip_grad_norm(module:parameters(), state.clip_norm, 2.0) end
   return number, outputs
 end
@@ -589,9 +607,22 @@ local function train_step(module, state, batch, at)
   return logs
 end
 
+--- What repeats the steps of an epoch; nil where an optimizer evaluates the loss several times a
+-- step. One for each epoch, so that what callbacks change between epochs counts.
+local function new_capture(module, state)
+  local optimizer = state.optimizer
+  if optimizer.needs_closure then return nil end
+  return Capture(
+    function(batch, parts) return forward(module, "fit", state, batch, nil, parts) end,
+    function(value)
+      optimizer:zero_grad()
+      value:backward()
+    end)
+end
+
 local FIT = {"validation_data", "steps_per_epoch", "validation_steps", "callbacks", "scheduler",
   "seed", "resume", batch_size = 32, epochs = 1, shuffle = true, verbose = true,
-  initial_epoch = 1, scheduler_every = "epoch"}
+  initial_epoch = 1, scheduler_every = "epoch", capture = false}
 
 --- Trains the module.
 -- @param data a dataset, a DataLoader (which then decides batch size and order), or a table of
@@ -599,7 +630,14 @@ local FIT = {"validation_data", "steps_per_epoch", "validation_steps", "callback
 -- @param opt batch_size (32), epochs (1), shuffle (true), seed, validation_data, validation_steps,
 -- steps_per_epoch (all batches), callbacks, verbose (true; 2: a line an epoch; false: silent),
 -- initial_epoch (1), scheduler (as in compile), scheduler_every ("epoch" or "batch"), resume (the
--- path of a checkpoint)
+-- path of a checkpoint), capture (false)
+-- `capture = true`, for small models: the first steps of an epoch are noted, and later ones with
+-- batches of the same shapes repeat their forward and backward passes without Lua, as pg.compile
+-- does, to the same bits; metrics, callbacks, clipping, schedulers and the optimizer run as ever.
+-- What modules and losses do besides, such as printing or counting, is not repeated, and numbers
+-- that they take from Lua variables stay for an epoch what they were at its start. Steps run the
+-- plain way where that cannot be: a short last batch, other fields, hooks of modules, a forward or
+-- loss that looks at values or at tables in the batch, after a change of mode, with optim.LBFGS.
 -- @return history: `history.history.loss` is a list with one value an epoch, `history.epoch` the
 -- epochs; history.loss is short for the former
 function M.methods:fit(data, opt)
@@ -650,7 +688,8 @@ function M.methods:fit(data, opt)
     info.epoch = epoch
     tell(callbacks, "on_epoch_begin", epoch, {})
     view:epoch_begin(epoch, total)
-    local at = {epoch = epoch, step = 0, tally = Tally()}
+    local at = {epoch = epoch, step = 0, tally = Tally(),
+      capture = opt.capture and new_capture(self, state) or nil}
     local function means() return at.tally:means() end
     repeat
       local before, fetch, fresh = at.step, source.reader(loader)
