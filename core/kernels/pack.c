@@ -20,14 +20,6 @@ enum { WIDTH = 32, ROWS = 6, VECTORS = 2, PACKED_VECTORS = 2, STAGE = 8, TILES =
 enum { WIDTH = 16, ROWS = 6, VECTORS = 2, PACKED_VECTORS = 2, STAGE = 8, TILES = 22 };
 #endif
 
-/* Whether the tiles are as fast as the library, which chooses its kernels by the processor and not
- * by our level. */
-#if defined(__AVX2__) || !(defined(__x86_64__) || defined(__i386__))
-enum { WORTH = 1 };
-#else
-enum { WORTH = 0 };
-#endif
-
 enum { DIRECT, TURNED, PACKED, DOTS, SUMS }; /* pgk_product.way */
 enum {
   AHEAD = 32,        /* products long enough to fetch c meanwhile */
@@ -36,7 +28,6 @@ enum {
   MANY_ROWS = 256,   /* from here on a large b that lies by rows is packed too */
   LARGE = 1 << 18,   /* elements of such a b */
   FEW_ROWS = 4,      /* so few times a transposed b are dot products */
-  SMALL = 1 << 13,   /* multiply-adds for which no library is called */
   ROUND = 1 << 20,   /* elements of a packed b that lie in scratch */
   ALONE = 1 << 18,   /* multiply-adds below which no second thread is woken */
   PORTION = 1 << 22, /* multiply-adds of an item */

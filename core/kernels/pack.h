@@ -46,8 +46,7 @@ typedef struct pgk_product {
   void *scratch;
 } pgk_product;
 
-/* Plans a product. split: threads can share it. false: the library's product (blas.h) is faster at
- * this shape and level, or nothing is to be done. */
+/* Plans a product. split: threads can share it. false: there is nothing to multiply. */
 bool PG_AT(pgk_product_plan_f32)(pgk_product *p, bool split);
 bool PG_AT(pgk_product_plan_f64)(pgk_product *p, bool split);
 /* Sets the round that begins at column `first`; all packs of it come before its items, in any

@@ -399,7 +399,6 @@ bool PG_AT(AT(pgk_product_plan))(pgk_product *p, bool split) {
   p->round = p->n;
   p->rows = p->m;
   p->cols = whole(p->n, COLUMNS);
-  if (!WORTH && (work > SMALL || p->k > DEEP)) return false;
   if (p->n == 1 && p->m > 1 && p->ldc == 1 && !p->bias) { /* the transposed product has one row */
     pgk_product q = *p;
     p->a = q.b;

@@ -1,5 +1,5 @@
 /* Products of matrices on raw pointers with ctx's threads and scratch: blocked products of pack.h
- * where they are worth it, else the library's. Relies on kernels/pack.h, kernels/blas.h. */
+ * and the library's for what those do not plan. Relies on kernels/pack.h, kernels/blas.h. */
 #ifndef PG_OPS_PRODUCT_H
 #define PG_OPS_PRODUCT_H
 
