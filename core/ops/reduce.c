@@ -1,5 +1,8 @@
 /* Reductions over any dims: sum, mean, prod, amax, amin, any, all, count_nonzero, norm, logsumexp,
  * var, std, var_mean. Relies on reduction.h. Spec: spec/ops/reduce_spec.lua. */
+#if defined(__AVX512F__) && !defined(__clang__)
+#pragma GCC target("prefer-vector-width=256") /* loads from the last cache are faster so */
+#endif
 #include <math.h>
 
 #include "kernels/vmath.h"
