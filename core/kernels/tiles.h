@@ -203,8 +203,12 @@ static inline __attribute__((always_inline)) void AT(dots)(const int rows, const
     if (cols == 4) { /* two rounds of mixing leave lanes of columns 0 2 1 3 0 2 1 3 .. */
       AT(vec) even = LOW(sum[i][0], sum[i][1]) + HIGH(sum[i][0], sum[i][1]);
       AT(vec) odd = LOW(sum[i][2], sum[i][3]) + HIGH(sum[i][2], sum[i][3]);
-      if (LANES > 2) all = LOW(even, odd) + HIGH(even, odd);
-      else all = even, memcpy(part + 2, &odd, sizeof odd); /* one round is all */
+      if (LANES > 2) {
+        all = LOW(even, odd) + HIGH(even, odd);
+      } else { /* one round is all */
+        all = even;
+        memcpy(part + 2, &odd, sizeof odd);
+      }
     }
     memcpy(part, &all, sizeof all);
     for (int half = LANES / 2; half >= cols; half /= 2)

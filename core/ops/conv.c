@@ -1,7 +1,8 @@
 /* Convolution of 1-d, 2-d and 3-d images, its transpose, and the three products that all gradients
  * are made of. float32 and bfloat16 run on Winograd's algorithm where that is fast, or on oneDNN
- * where it is there, the rest on im2col and BLAS.
- * Relies on autograd/op.h, ops/engine.h, base/choice.h, kernels/winograd.h, im2col.h, blas.h.
+ * where it is there, the rest on im2col and BLAS; kernels of one tap, or that cover their image,
+ * are products of matrices. Relies on autograd/op.h, ops/engine.h, product.h, base/choice.h,
+ * kernels/winograd.h, im2col.h, blas.h.
  * Spec: spec/ops/conv_spec.lua. */
 #include <string.h>
 
