@@ -23,6 +23,7 @@ enum { WIDTH = 16, ROWS = 6, VECTORS = 2, PACKED_VECTORS = 2, STAGE = 8, TILES =
 enum { DIRECT, TURNED, PACKED, DOTS, SUMS }; /* pgk_product.way */
 enum {
   AHEAD = 32,        /* products long enough to fetch c meanwhile */
+  PAGE = 4096,       /* bytes between rows that fall on the same lines of the first cache */
   DEPTH = 1024,      /* bytes of a row of a tile that are summed before the next */
   GROUP = 512,       /* columns at once: with DEPTH rows they fit in the second cache */
   MANY_ROWS = 256,   /* from here on a large b that lies by rows is packed too */

@@ -298,9 +298,12 @@ static void AT(piece)(const pgk_product *p, int64_t i, int64_t m, int64_t j, int
   int64_t blocks = most(1, parts_of(p->k, DEEP)), deep = parts_of(p->k, blocks);
   int64_t some = whole(parts_of(m, parts_of(m, TILES * ROWS)), ROWS);
   int64_t apart = p->lda * (int64_t)sizeof(T);
-  /* Reading rows far apart is slow, worst where the distance is a power of two. */
   int64_t side = p->ta ? some : ROWS; /* rows that are staged at once, just before their use */
-  bool stage = n > 3 * COLUMNS || (n > LANES && m > 1 && apart % 1024 == 0);
+  /* Rows a multiple of a page apart share a few lines of the first cache. Others are read where
+   * they lie if too few columns would use the staged ones, or if a panel's turning has cleared the
+   * way: */
+  int64_t few = p->ta ? 3 * COLUMNS : turned ? n : 4 * COLUMNS;
+  bool stage = n > few || (n > LANES && m > 1 && apart % (p->ta ? 1024 : PAGE) == 0);
   for (int64_t at = 0; at < p->k; at += deep) {
     int64_t k = least(deep, p->k - at);
     AT(panels) r = {packed + width * at + (j - first) * k, NULL, COLUMNS * k, APART(k), PANEL};
