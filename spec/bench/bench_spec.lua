@@ -51,6 +51,23 @@ describe("./dev bench", function()
     assert.equal("tiny_mlp_step", report.results[1].case)
     assert.is_true(report.results[1].parts[1].ours > 0)
     assert.equal(2, #report.memory)
+    assert.equal(core.num_threads(), report.num_threads)
     assert.is_true(report.memory[2].ours.most > report.memory[2].ours.tensors)
+  end)
+  it("times parts with one thread and with all by turns", function()
+    local seen, before = {}, core.num_threads()
+    local results = measure.by_threads("ops", {}, {rounds = 2, seconds = 1e-4}, {2, 1},
+      function(name)
+        seen[#seen + 1] = name
+        return name == "sgemm 64x64x64"
+      end)
+    assert.equal(before, core.num_threads())
+    assert.is_true(#seen > 100)
+    assert.equal(1, #results)
+    assert.equal(2, #results[1])
+    for k = 1, 2 do
+      assert.equal("sgemm 64x64x64", results[1][k].name)
+      assert.is_true(results[1][k].ours > 0)
+    end
   end)
 end)

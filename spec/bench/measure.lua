@@ -76,6 +76,71 @@ local function calibrate(step, seconds)
   return math.max(1, math.min(math.ceil(seconds / math.max(one, 1e-9)), 1000000))
 end
 
+--- Sets the number of threads of both sides.
+local function use_threads(n, remote)
+  core.num_threads(n)
+  if remote then remote:threads(n) end
+end
+
+--- What one part takes with each count of threads in `counts`, by turns.
+-- @return list of results, as M.case describes them; one for each count
+local function time_part(case_name, part, variants, run, seconds, counts)
+  local sides = {}
+  for k, n in ipairs(counts) do
+    if #counts > 1 then use_threads(n, run.remote) end
+    sides[k] = {calls = calibrate(part.step, seconds), ours = {}, theirs = {}}
+    for _, variant in ipairs(variants) do
+      if variant.parts[part.name] then sides[k].theirs[variant.name] = {} end
+    end
+  end
+  for _ = 1, run.rounds do
+    for k, n in ipairs(counts) do
+      local side = sides[k]
+      if #counts > 1 then use_threads(n, run.remote) end
+      part.step()
+      side.ours[#side.ours + 1] = clock(part.step, side.calls) / side.calls
+      for _, variant in ipairs(variants) do
+        local times = side.theirs[variant.name]
+        if times and (#times < LEAST_ROUNDS or #times * times[1] < PATIENCE) then
+          times[#times + 1] = run.remote:time(case_name, variant.name, part.name, seconds)
+        end
+      end
+    end
+  end
+  for k, side in ipairs(sides) do
+    local result = {name = part.name, ours = median(side.ours), peers = {}, flop = part.flop,
+      bytes = part.bytes, items = part.items}
+    for variant, times in pairs(side.theirs) do
+      local t = median(times)
+      result.peers[variant] = t
+      if not result.best or t < result.peers[result.best] then result.best = variant end
+    end
+    if result.best then result.ratio = result.ours / result.peers[result.best] end
+    sides[k] = result
+  end
+  return sides
+end
+
+--- Times the parts of a case with each count of threads in `counts`.
+-- @param wanted function of a part's name that tells whether to time it; nil: all
+-- @return list of lists of results: for each part, for each count
+function M.by_threads(name, option, run, counts, wanted)
+  local case = M.load(name)
+  local parts = M.parts(case, option)
+  local variants = run.remote and run.remote:prepare(name, option, run.quick) or {}
+  local results, before = {}, core.num_threads()
+  for _, part in ipairs(parts) do
+    if not wanted or wanted(part.name) then
+      local seconds = run.seconds or part.seconds or case.seconds or (#parts > 1 and 0.02 or 0.1)
+      results[#results + 1] = time_part(name, part, variants, run, seconds, counts)
+    end
+  end
+  if #counts > 1 then use_threads(before, run.remote) end
+  if run.remote then run.remote:forget(name) end
+  collectgarbage()
+  return results
+end
+
 --- Times a case.
 -- @param name of the case
 -- @param option table that the case's setup gets (precision, sizes); may be empty
@@ -84,39 +149,8 @@ end
 -- @return list of {name=, ours=, peers={variant = seconds}, best=, ratio=, flop=, bytes=, items=},
 -- one for each part
 function M.case(name, option, run)
-  local case = M.load(name)
-  local parts = M.parts(case, option)
-  local variants = run.remote and run.remote:prepare(name, option, run.quick) or {}
-  local results = {}
-  for _, part in ipairs(parts) do
-    local seconds = run.seconds or part.seconds or case.seconds or (#parts > 1 and 0.02 or 0.1)
-    local calls = calibrate(part.step, seconds)
-    local ours, theirs = {}, {}
-    for _, variant in ipairs(variants) do
-      if variant.parts[part.name] then theirs[variant.name] = {} end
-    end
-    for _ = 1, run.rounds do
-      part.step()
-      ours[#ours + 1] = clock(part.step, calls) / calls
-      for _, variant in ipairs(variants) do
-        local times = theirs[variant.name]
-        if times and (#times < LEAST_ROUNDS or #times * times[1] < PATIENCE) then
-          times[#times + 1] = run.remote:time(name, variant.name, part.name, seconds)
-        end
-      end
-    end
-    local result = {name = part.name, ours = median(ours), peers = {}, flop = part.flop,
-      bytes = part.bytes, items = part.items}
-    for variant, times in pairs(theirs) do
-      local t = median(times)
-      result.peers[variant] = t
-      if not result.best or t < result.peers[result.best] then result.best = variant end
-    end
-    if result.best then result.ratio = result.ours / result.peers[result.best] end
-    results[#results + 1] = result
-  end
-  if run.remote then run.remote:forget(name) end
-  collectgarbage()
+  local results = M.by_threads(name, option, run, {core.num_threads()})
+  for k, by_count in ipairs(results) do results[k] = by_count[1] end
   return results
 end
 

@@ -4,7 +4,7 @@
 --                        (what one step does, for the rate; how long one timing takes)
 --   seconds              that one timing takes, about (0.1; of a part 0.02)
 --   bf16 = true          it has a second row, with option.precision = "bfloat16"
---   threads = true       --threads runs it
+--   threads = true       --threads runs it; or a function of a part's name: those parts
 --   growth               sizes for --growth (growth.lua)
 --   every_variant = true the peer's variants beside the best are always shown
 --   remark()             a line under the rows
@@ -124,7 +124,7 @@ local function main(words)
   local threads = core.num_threads()
   local why
   run.remote, why = peer.start(os.getenv "PERIGEE_PEER_PYTHON", measure.folder, threads)
-  local report = {processor = core.processor(), level = core.isa(), threads = threads,
+  local report = {processor = core.processor(), level = core.isa(), num_threads = threads,
     peer = run.remote and run.remote.version or "none", date = os.date "!%Y-%m-%dT%H:%M:%SZ",
     commit = commit()}
   print(("%s, commit %s"):format(report.date, report.commit))

@@ -1,4 +1,4 @@
---- ./dev bench --threads: each case with one thread and with all of them.
+--- ./dev bench --threads: each case with one thread and with all of them, by turns.
 -- Relies on spec/bench/measure.lua.
 
 local core = require "perigee.core"
@@ -9,30 +9,32 @@ local M = {title = "speed-up by threads"}
 
 local ROW = "%-36s %11s %11s %9s %11s"
 
---- Measures the cases named whose threads = true.
+--- Measures the cases named that have threads = true, or a function that picks parts by name.
 -- @return list of {case=, part=, one=, all=, speedup=, peer_speedup=}
 function M.run(names, run)
   local most = core.num_threads()
   print(ROW:format("case", "1 thread", most .. " threads", "speed-up", "the peer's"))
+  local options = {remote = run.remote, rounds = run.rounds, seconds = run.seconds, quick = true}
   local list = {}
-  local function with(threads, name)
-    core.num_threads(threads)
-    if run.remote then run.remote:threads(threads) end
-    local options = {remote = run.remote, rounds = run.rounds, seconds = run.seconds, quick = true}
-    return measure.case(name, {}, options)
-  end
   for _, name in ipairs(names) do
-    if measure.load(name).threads then
-      local one = with(1, name)
-      local all = with(most, name)
-      for k, a in ipairs(one) do
-        local b = all[k]
-        local r = {case = name, part = a.name, one = a.ours, all = b.ours,
-          speedup = a.ours / b.ours}
-        if a.best and b.best then r.peer_speedup = a.peers[a.best] / b.peers[b.best] end
-        print(ROW:format((name .. " " .. a.name), text.seconds(r.one), text.seconds(r.all),
-          ("%.2f"):format(r.speedup), r.peer_speedup and ("%.2f"):format(r.peer_speedup) or "-"))
-        list[#list + 1] = r
+    local threads = measure.load(name).threads
+    if threads then
+      local logs, first = 0, #list + 1
+      local wanted = type(threads) == "function" and threads or nil
+      for _, r in ipairs(measure.by_threads(name, {}, options, {1, most}, wanted)) do
+        local one, all = r[1], r[2]
+        local row = {case = name, part = one.name, one = one.ours, all = all.ours,
+          speedup = one.ours / all.ours}
+        if one.best then row.peer_speedup = one.peers[one.best] / all.peers[all.best] end
+        print(ROW:format((name .. " " .. row.part), text.seconds(row.one), text.seconds(row.all),
+          ("%.2f"):format(row.speedup),
+          row.peer_speedup and ("%.2f"):format(row.peer_speedup) or "-"))
+        list[#list + 1] = row
+        logs = logs + math.log(row.speedup)
+      end
+      local n = #list - first + 1
+      if n > 1 then
+        print(("  %d speed-ups: geometric mean %.2f"):format(n, math.exp(logs / n)))
       end
     end
   end

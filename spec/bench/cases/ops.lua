@@ -5,6 +5,7 @@
 local LARGE, MEDIUM = {2048, 2048}, {256, 256}
 
 return {
+  threads = function(name) return name:find "^sgemm" or name:find "^conv" end,
   setup = function(pg)
     local nn = pg.nn
     local F = nn.functional
