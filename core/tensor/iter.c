@@ -3,6 +3,7 @@
 #include "tensor/iter.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/par.h"
 
@@ -62,6 +63,24 @@ static bool wants_stream(const pg_iter *it, pg_tensor *const *t) {
   return bytes >= STREAM_FROM;
 }
 
+/* In bytes: runs up to which a block of them is faster, if some operand's copy has to be made again
+ * for each block or not; a block; what a copy may write past its end. */
+enum { NARROW = 128, NARROW_HELD = 512, BLOCK = 4096, PAST = 32 };
+
+static bool joined(const pg_iter *it, int k) {
+  return it->stride[1][k] == it->stride[0][k] * it->shape[0];
+}
+
+static bool wants_blocks(const pg_iter *it) {
+  if (it->nd < 2 || it->stride[0][0] != (int64_t)it->size || !joined(it, 0)) return false;
+  int64_t most = NARROW_HELD, widest = 0;
+  for (int k = 0; k < it->count; k++) {
+    if (!joined(it, k) && it->stride[1][k]) most = NARROW;
+    widest = pg_max64(widest, it->width[k]);
+  }
+  return it->shape[0] * widest <= most;
+}
+
 void pg__iter_plan(pg_iter *it, int nd, const int64_t *shape, int count, pg_tensor *const *t) {
   PG_ASSERT(count <= PG_ITER_MAX);
   it->count = count;
@@ -106,8 +125,10 @@ void pg_iter_init(pg_iter *it, int nd, const int64_t *shape, int count, pg_tenso
   pg__iter_plan(it, nd, shape, count, t);
   for (int k = 0; k < count; k++) it->data[k] = pg_data(t[k]);
   it->kern = pg__kern(t[0]->ctx);
-  it->size = pg_dtype_size((pg_dtype)t[0]->dtype);
+  for (int k = 0; k < count; k++) it->width[k] = (uint8_t)pg_dtype_size((pg_dtype)t[k]->dtype);
+  it->size = it->width[0];
   it->stream = wants_stream(it, t);
+  it->narrow = wants_blocks(it);
 }
 
 typedef struct walk {
@@ -135,6 +156,78 @@ static void run_stream(const walk *w, int64_t n, char *const *at) {
   }
 }
 
+/* REPEAT(32): for each of `rows` elements of 32 bits, `step` bytes apart, n copies to `to`, and up
+ * to PAST bytes behind the last. */
+#define REPEAT(BITS)                                                                             \
+  static void repeat_##BITS(char *to, const char *from, int64_t step, int64_t rows, int64_t n) { \
+    enum { LANES = PAST * 8 / BITS };                                                            \
+    for (; rows > 0; rows--, from += step, to += n * (BITS / 8)) {                               \
+      uint##BITS##_t x, many[LANES];                                                             \
+      memcpy(&x, from, sizeof x);                                                                \
+      for (int i = 0; i < LANES; i++) many[i] = x;                                               \
+      for (int64_t i = 0; i < n; i += LANES) memcpy(to + i * (BITS / 8), many, PAST);            \
+    }                                                                                            \
+  }
+REPEAT(8)
+REPEAT(16)
+REPEAT(32)
+REPEAT(64)
+
+/* Rows of n elements of `size` bytes, laid out one after another. */
+static void copy_rows(char *to, const char *from, int64_t row, int64_t step, int64_t rows,
+                      int64_t n, size_t size) {
+  if (step == 0) {
+    switch (size) {
+    case 1:
+      repeat_8(to, from, row, rows, n);
+      return;
+    case 2:
+      repeat_16(to, from, row, rows, n);
+      return;
+    case 4:
+      repeat_32(to, from, row, rows, n);
+      return;
+    default:
+      repeat_64(to, from, row, rows, n);
+      return;
+    }
+  }
+  if (step == (int64_t)size) {
+    for (int64_t r = 0; r < rows; r++)
+      memcpy(to + (size_t)(r * n) * size, from + r * row, (size_t)n * size);
+    return;
+  }
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t i = 0; i < n; i++, to += size) memcpy(to, from + r * row + i * step, size);
+}
+
+/* `rows` whole runs of the innermost dim that follow one another in t[0]. */
+static void run_rows(const walk *w, int64_t rows, char *const *from) {
+  const pg_iter *it = w->it;
+  const int64_t n = it->shape[0];
+  int64_t most = rows, step[PG_ITER_MAX];
+  _Alignas(64) char copy[PG_ITER_MAX - 1][BLOCK + PAST];
+  char *p[PG_ITER_MAX];
+  bool held[PG_ITER_MAX] = {false}; /* the copy serves all blocks */
+  for (int k = 0; k < it->count; k++)
+    most = pg_min64(most, BLOCK / (n * it->width[k]));
+  for (int64_t r = 0, m; r < rows; r += m) {
+    m = pg_min64(most, rows - r);
+    for (int k = 0; k < it->count; k++) {
+      const int64_t row = it->stride[1][k];
+      step[k] = it->stride[0][k];
+      p[k] = from[k] + r * row;
+      if (joined(it, k)) continue;
+      char *to = copy[k - 1];
+      if (!held[k]) copy_rows(to, p[k], row, step[k], m, n, it->width[k]);
+      held[k] = row == 0;
+      step[k] = it->width[k];
+      p[k] = to;
+    }
+    w->loop(m * n, p, step, w->arg);
+  }
+}
+
 /* Elements [begin, end) of the merged order. */
 static void run_range(void *arg, int64_t begin, int64_t end) {
   const walk *w = arg;
@@ -148,13 +241,25 @@ static void run_range(void *arg, int64_t begin, int64_t end) {
     for (int k = 0; k < it->count; k++) p[k] += at[d] * it->stride[d][k];
   }
   while (begin < end) {
-    int64_t n = pg_min64(end - begin, it->shape[0] - at[0]);
-    if (it->stream) run_stream(w, n, p);
-    else w->loop(n, p, it->stride[0], w->arg);
-    begin += n;
-    if (begin >= end) break;
-    for (int k = 0; k < it->count; k++) p[k] += n * it->stride[0][k];
-    at[0] += n;
+    const int64_t rows =
+        it->narrow && at[0] == 0 ? pg_min64((end - begin) / it->shape[0], it->shape[1] - at[1]) : 0;
+    if (rows > 1) {
+      run_rows(w, rows, p);
+      begin += rows * it->shape[0];
+      if (begin >= end) break;
+      for (int k = 0; k < it->count; k++)
+        p[k] += (rows - 1) * it->stride[1][k] + it->shape[0] * it->stride[0][k];
+      at[1] += rows - 1;
+      at[0] = it->shape[0];
+    } else {
+      int64_t n = pg_min64(end - begin, it->shape[0] - at[0]);
+      if (it->stream) run_stream(w, n, p);
+      else w->loop(n, p, it->stride[0], w->arg);
+      begin += n;
+      if (begin >= end) break;
+      for (int k = 0; k < it->count; k++) p[k] += n * it->stride[0][k];
+      at[0] += n;
+    }
     for (int d = 0; d < it->nd - 1 && at[d] == it->shape[d]; d++) {
       for (int k = 0; k < it->count; k++)
         p[k] += it->stride[d + 1][k] - it->shape[d] * it->stride[d][k];

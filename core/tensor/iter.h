@@ -15,9 +15,12 @@ typedef struct pg_iter {
   int64_t shape[PG_MAX_DIMS];
   int64_t stride[PG_MAX_DIMS][PG_ITER_MAX]; /* bytes */
   char *data[PG_ITER_MAX];
-  const pg_kern *kern; /* of the context's level */
-  size_t size;         /* of an element of t[0] */
-  bool stream;         /* t[0] goes past the caches: what is walked does not fit into them */
+  const pg_kern *kern;        /* of the context's level */
+  size_t size;                /* of an element of t[0] */
+  uint8_t width[PG_ITER_MAX]; /* bytes of an element of each */
+  bool narrow; /* t[0]'s runs are short and follow one another: loop gets blocks of them, and
+                  copies of operands that lie otherwise */
+  bool stream; /* t[0] goes past the caches: what is walked does not fit into them */
 } pg_iter;
 
 const pg_kern *pg__kern(const pg_ctx *ctx);

@@ -35,6 +35,52 @@ describe("the iterator", function()
     assert.is_true(one == two)
   end)
 
+  it("gives the same bits for short runs beside rows, columns and slices", function()
+    core.manual_seed(6)
+    local rows = 301
+    local function spread(t, dim, n)
+      return t:size(dim) == n and t or t:index_select(dim, ops.ones({n}, {dtype = "int64"}))
+    end
+    for _, dtype in ipairs {"float32", "float64", "int64", "uint8", "bool"} do
+      for _, w in ipairs {2, 3, 4, 7, 8, 9, 16, 17, 31, 33, 64, 65, 128, 129} do
+        local function make(...) return (ops.rand({...}) * 5):to(dtype) end
+        local x = make(rows, w)
+        local others = {
+          make(1, w), make(rows, 1), make(1, 1), make(rows, w + 3)[{ {}, {2, w + 1} }],
+          make(rows, 2 * w)[{ {}, {1, -1, 2} }], make(2 * rows, w)[{ {1, -1, 2} }],
+          make(w, rows):permute(2, 1),
+        }
+        for k, y in ipairs(others) do
+          local same = spread(spread(y:contiguous(), 1, rows), 2, w)
+          for _, call in ipairs {ops.add, ops.mul, ops.gt, ops.maximum} do
+            assert.is_true(call(x, same):bytes() == call(x, y):contiguous():bytes(),
+              ("%s, width %d, operand %d"):format(dtype, w, k))
+          end
+          assert.is_true(x:clone():mul_(y):bytes() == x:clone():mul_(same):bytes())
+        end
+      end
+    end
+  end)
+
+  it("splits short runs over threads without a change of bits", function()
+    local threads = core.num_threads()
+    core.manual_seed(7)
+    local x, row, column = ops.randn({3, 40000, 3}), ops.randn({3, 1, 3}), ops.randn({40000, 1})
+    local function run() return x * row + column end
+    core.num_threads(1)
+    local one = run()
+    core.num_threads(2)
+    local two = run()
+    core.num_threads(threads)
+    assert.is_true(one:bytes() == two:bytes())
+    for i = 1, 40000, 7919 do
+      for k = 1, 3 do
+        local want = x[k][i] * row[k][1] + column[i]
+        assert.is_true(want:bytes() == one[k][i]:contiguous():bytes())
+      end
+    end
+  end)
+
   it("gives the same where results are too large for the caches", function()
     core.manual_seed(5)
     local rows, n = 2050, 2051
