@@ -97,6 +97,7 @@ static inline uint8_t f32_to_u8(float x) {
     if (s[1] == 2 * size) EVERY(2, uint##BITS##_t);                      \
     else if (s[1] == 3 * size) EVERY(3, uint##BITS##_t);                 \
     else if (s[1] == 4 * size) EVERY(4, uint##BITS##_t);                 \
+    else if (s[1] == -size) EVERY(-1, uint##BITS##_t);                   \
     else return false;                                                   \
     return true;                                                         \
   }
@@ -325,6 +326,36 @@ static void rows(int64_t count, size_t bytes, char *restrict to, int64_t sy,
 SQUARES(float, f32)
 SQUARES(double, f64)
 
+/* LAY(32) -> static void lay_32(rows, n, to, from, row, step): `lay` for elements of 32 bits. */
+#define LAY(BITS)                                                                               \
+  static void lay_##BITS(int64_t rows, int64_t n, char *restrict to, const char *restrict from, \
+                         int64_t row, int64_t step) {                                           \
+    enum { SIZE = BITS / 8, LANES = PG_LAY_PAST / SIZE };                                       \
+    for (; rows > 0; rows--, from += row, to += n * SIZE) {                                     \
+      uint##BITS##_t x, many[LANES];                                                            \
+      if (step == 0) {                                                                          \
+        memcpy(&x, from, SIZE);                                                                 \
+        for (int i = 0; i < LANES; i++) many[i] = x;                                            \
+        for (int64_t i = 0; i < n; i += LANES) memcpy(to + i * SIZE, many, PG_LAY_PAST);        \
+      } else {                                                                                  \
+        for (int64_t i = 0; i < n; i++) memcpy(to + i * SIZE, from + i * step, SIZE);           \
+      }                                                                                         \
+    }                                                                                           \
+  }
+LAY(8)
+LAY(16)
+LAY(32)
+LAY(64)
+
+static void lay(size_t size, int64_t n_rows, int64_t n, char *restrict to,
+                const char *restrict from, int64_t row, int64_t step) {
+  if (step == (int64_t)size) rows(n_rows, (size_t)n * size, to, n * step, from, row);
+  else if (size == 1) lay_8(n_rows, n, to, from, row, step);
+  else if (size == 2) lay_16(n_rows, n, to, from, row, step);
+  else if (size == 4) lay_32(n_rows, n, to, from, row, step);
+  else lay_64(n_rows, n, to, from, row, step);
+}
+
 const pg_kern PG_AT(pg_kern) = {
     .cast = {ROW(F32), ROW(F64), ROW(BF16), ROW(I64), ROW(U8), ROW(BOOL)},
     .fill = {[PG_F32] = fill_F32,
@@ -338,6 +369,7 @@ const pg_kern PG_AT(pg_kern) = {
     .settle = settle,
     .turn = turn,
     .rows = rows,
+    .lay = lay,
     .squares_f32 = squares_f32,
     .squares_f64 = squares_f64,
 };

@@ -26,7 +26,14 @@ typedef struct pg_kern {
   /* Copies count rows of `bytes` each, whose starts lie sy and sx bytes apart. */
   void (*rows)(int64_t count, size_t bytes, char *restrict to, int64_t sy,
                const char *restrict from, int64_t sx);
+  /* Lays rows of n elements of `size` bytes one after another at `to`: they lie at `from`, `row`
+   * bytes apart, their elements `step` bytes (0: one element for all). Up to PG_LAY_PAST bytes
+   * behind the last are written too. */
+  void (*lay)(size_t size, int64_t rows, int64_t n, char *restrict to, const char *restrict from,
+              int64_t row, int64_t step);
 } pg_kern;
+
+enum { PG_LAY_PAST = 64 };
 
 extern const pg_kern pg_kern_base, pg_kern_v3, pg_kern_v4;
 

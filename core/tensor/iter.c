@@ -3,7 +3,6 @@
 #include "tensor/iter.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/par.h"
 
@@ -64,8 +63,8 @@ static bool wants_stream(const pg_iter *it, pg_tensor *const *t) {
 }
 
 /* In bytes: runs up to which a block of them is faster, if some operand's copy has to be made again
- * for each block or not; a block; what a copy may write past its end. */
-enum { NARROW = 128, NARROW_HELD = 512, BLOCK = 4096, PAST = 32 };
+ * for each block or not; a block. */
+enum { NARROW = 400, NARROW_HELD = 512, BLOCK = 4096 };
 
 static bool joined(const pg_iter *it, int k) {
   return it->stride[1][k] == it->stride[0][k] * it->shape[0];
@@ -156,61 +155,15 @@ static void run_stream(const walk *w, int64_t n, char *const *at) {
   }
 }
 
-/* REPEAT(32): for each of `rows` elements of 32 bits, `step` bytes apart, n copies to `to`, and up
- * to PAST bytes behind the last. */
-#define REPEAT(BITS)                                                                             \
-  static void repeat_##BITS(char *to, const char *from, int64_t step, int64_t rows, int64_t n) { \
-    enum { LANES = PAST * 8 / BITS };                                                            \
-    for (; rows > 0; rows--, from += step, to += n * (BITS / 8)) {                               \
-      uint##BITS##_t x, many[LANES];                                                             \
-      memcpy(&x, from, sizeof x);                                                                \
-      for (int i = 0; i < LANES; i++) many[i] = x;                                               \
-      for (int64_t i = 0; i < n; i += LANES) memcpy(to + i * (BITS / 8), many, PAST);            \
-    }                                                                                            \
-  }
-REPEAT(8)
-REPEAT(16)
-REPEAT(32)
-REPEAT(64)
-
-/* Rows of n elements of `size` bytes, laid out one after another. */
-static void copy_rows(char *to, const char *from, int64_t row, int64_t step, int64_t rows,
-                      int64_t n, size_t size) {
-  if (step == 0) {
-    switch (size) {
-    case 1:
-      repeat_8(to, from, row, rows, n);
-      return;
-    case 2:
-      repeat_16(to, from, row, rows, n);
-      return;
-    case 4:
-      repeat_32(to, from, row, rows, n);
-      return;
-    default:
-      repeat_64(to, from, row, rows, n);
-      return;
-    }
-  }
-  if (step == (int64_t)size) {
-    for (int64_t r = 0; r < rows; r++)
-      memcpy(to + (size_t)(r * n) * size, from + r * row, (size_t)n * size);
-    return;
-  }
-  for (int64_t r = 0; r < rows; r++)
-    for (int64_t i = 0; i < n; i++, to += size) memcpy(to, from + r * row + i * step, size);
-}
-
 /* `rows` whole runs of the innermost dim that follow one another in t[0]. */
 static void run_rows(const walk *w, int64_t rows, char *const *from) {
   const pg_iter *it = w->it;
   const int64_t n = it->shape[0];
   int64_t most = rows, step[PG_ITER_MAX];
-  _Alignas(64) char copy[PG_ITER_MAX - 1][BLOCK + PAST];
+  _Alignas(64) char copy[PG_ITER_MAX - 1][BLOCK + PG_LAY_PAST];
   char *p[PG_ITER_MAX];
   bool held[PG_ITER_MAX] = {false}; /* the copy serves all blocks */
-  for (int k = 0; k < it->count; k++)
-    most = pg_min64(most, BLOCK / (n * it->width[k]));
+  for (int k = 0; k < it->count; k++) most = pg_min64(most, BLOCK / (n * it->width[k]));
   for (int64_t r = 0, m; r < rows; r += m) {
     m = pg_min64(most, rows - r);
     for (int k = 0; k < it->count; k++) {
@@ -219,7 +172,7 @@ static void run_rows(const walk *w, int64_t rows, char *const *from) {
       p[k] = from[k] + r * row;
       if (joined(it, k)) continue;
       char *to = copy[k - 1];
-      if (!held[k]) copy_rows(to, p[k], row, step[k], m, n, it->width[k]);
+      if (!held[k]) it->kern->lay(it->width[k], m, n, to, p[k], row, step[k]);
       held[k] = row == 0;
       step[k] = it->width[k];
       p[k] = to;
