@@ -691,25 +691,129 @@ static void plan_free(pg_ctx *ctx, plan *p) {
   for (int i = 0; i < PG_MAX_DIMS; i++) pg_tensor_unref(p->index[i]);
 }
 
-static int64_t count_true(const uint8_t *mask, int64_t n) {
-  int64_t count = 0;
-  for (int64_t i = 0; i < n; i++) count += mask[i] != 0;
-  return count;
+/* The true elements of a mask of n. They are counted by parts, first[i] being those before part i;
+ * then take gets them in order, by blocks and from any thread: m of them from number k on are
+ * elements base + at[0 .. m). */
+typedef struct picks {
+  const uint8_t *mask;
+  int64_t n, count, *first;
+  void (*take)(const struct picks *q, int64_t k, int64_t m, int64_t base, const uint8_t *at);
+  int nd; /* take's own: where places go along each dim, every `step`; or elements from and to */
+  const int64_t *shape;
+  int64_t *place[PG_MAX_DIMS], step;
+  size_t size;
+  const char *from;
+  char *to;
+} picks;
+
+enum { PICKS_PART = 1 << 14, PICKS_BLOCK = 256 };
+
+static int64_t picks_parts(const picks *q) { return (q->n + PICKS_PART - 1) / PICKS_PART; }
+
+static void picks_count(void *arg, int64_t begin, int64_t end) {
+  const picks *q = arg;
+  for (int64_t p = begin; p < end; p++) {
+    const uint8_t *m = q->mask + p * PICKS_PART;
+    int64_t count = 0, n = pg_min64(PICKS_PART, q->n - p * PICKS_PART);
+    for (int64_t i = 0; i < n; i++) count += m[i] != 0;
+    q->first[p + 1] = count;
+  }
+}
+
+/* Counts; picks_close gives back what this took. */
+static pg_status picks_open(pg_ctx *ctx, picks *q, const pg_tensor *mask) {
+  q->mask = pg_data(mask);
+  q->n = pg_numel(mask);
+  q->nd = mask->nd;
+  q->shape = mask->shape;
+  const int64_t parts = picks_parts(q);
+  PG_TRY(pg_alloc(ctx, sizeof *q->first * (size_t)(parts + 1), (void **)&q->first));
+  q->first[0] = 0;
+  pg_par_for(ctx, parts, 1, picks_count, q);
+  for (int64_t p = 0; p < parts; p++) q->first[p + 1] += q->first[p];
+  q->count = q->first[parts];
+  return PG_OK;
+}
+
+static void picks_close(pg_ctx *ctx, picks *q) {
+  pg_free(ctx, q->first, sizeof *q->first * (size_t)(picks_parts(q) + 1));
+}
+
+static void picks_part(void *arg, int64_t begin, int64_t end) {
+  const picks *q = arg;
+  for (int64_t p = begin; p < end; p++) {
+    int64_t k = q->first[p];
+    const int64_t last = pg_min64(q->n, (p + 1) * PICKS_PART);
+    for (int64_t base = p * PICKS_PART; base < last; base += PICKS_BLOCK) {
+      const int n = (int)pg_min64(PICKS_BLOCK, last - base);
+      uint8_t at[PICKS_BLOCK + 1];
+      int m = 0;
+      for (int i = 0; i < n; i++) {
+        at[m] = (uint8_t)i;
+        m += q->mask[base + i] != 0;
+      }
+      if (m) q->take(q, k, m, base, at);
+      k += m;
+    }
+  }
+}
+
+static void picks_run(pg_ctx *ctx, picks *q) {
+  if (q->count) pg_par_for(ctx, picks_parts(q), 1, picks_part, q);
+}
+
+/* Their places along each dim, from 1. */
+static void take_places(const picks *q, int64_t k, int64_t m, int64_t base, const uint8_t *at) {
+  int64_t place[PG_MAX_DIMS], rest = base, before = 0;
+  for (int d = q->nd - 1; d >= 0; d--) {
+    place[d] = rest % q->shape[d];
+    rest /= q->shape[d];
+  }
+  for (int64_t j = 0; j < m; j++) {
+    int64_t to = (k + j) * q->step;
+    if (q->nd) place[q->nd - 1] += at[j] - before;
+    before = at[j];
+    for (int d = q->nd - 1; d > 0; d--)
+      while (place[d] >= q->shape[d]) {
+        place[d] -= q->shape[d];
+        place[d - 1]++;
+      }
+    for (int d = 0; d < q->nd; d++) q->place[d][to] = place[d] + 1;
+  }
+}
+
+/* BY_SIZE(TAKE) is TAKE(the unsigned integer of q->size bytes). */
+#define BY_SIZE(WORK)                      \
+  do {                                     \
+    if (q->size == 4) WORK(uint32_t);      \
+    else if (q->size == 8) WORK(uint64_t); \
+    else if (q->size == 2) WORK(uint16_t); \
+    else WORK(uint8_t);                    \
+  } while (0)
+#define TAKE(T) \
+  for (int64_t j = 0; j < m; j++) ((T *)q->to)[k + j] = ((const T *)q->from)[base + at[j]]
+#define PUT(T) \
+  for (int64_t j = 0; j < m; j++) ((T *)q->to)[base + at[j]] = ((const T *)q->from)[k + j]
+static void take_elements(const picks *q, int64_t k, int64_t m, int64_t base, const uint8_t *at) {
+  BY_SIZE(TAKE);
+}
+static void put_elements(const picks *q, int64_t k, int64_t m, int64_t base, const uint8_t *at) {
+  BY_SIZE(PUT);
 }
 
 /* Puts one index vector for each dim of mask into out[0..mask->nd). */
 static pg_status mask_to_indices(pg_ctx *ctx, pg_tensor *mask, pg_tensor **out) {
   pg_tensor *dense;
+  picks q = {.take = take_places, .step = 1};
   PG_TRY(pg__contiguous(ctx, mask, &dense));
-  const uint8_t *m = pg_data(dense);
-  int64_t n = pg_numel(dense), count = count_true(m, n);
-  pg_status s = PG_OK;
-  for (int d = 0; d < mask->nd && s == PG_OK; d++) {
-    s = pg_tensor_new(ctx, PG_I64, 1, &count, &out[d]);
-    if (s != PG_OK) break;
-    int64_t *to = pg_data(out[d]), inner = product_of(mask->shape, d + 1, mask->nd);
-    for (int64_t i = 0; i < n; i++)
-      if (m[i]) *to++ = i / inner % mask->shape[d] + 1;
+  pg_status s = picks_open(ctx, &q, dense);
+  if (s == PG_OK) {
+    for (int d = 0; d < mask->nd && s == PG_OK; d++) {
+      s = pg_tensor_new(ctx, PG_I64, 1, &q.count, &out[d]);
+      if (s == PG_OK) q.place[d] = pg_data(out[d]);
+    }
+    if (s == PG_OK) picks_run(ctx, &q);
+    picks_close(ctx, &q);
   }
   pg_tensor_unref(dense);
   return s;
@@ -966,6 +1070,8 @@ static pg_status infer_masked_select(pg_call *c) {
 
 /* *out = t broadcast to shape, contiguous. */
 static pg_status widened(pg_ctx *ctx, pg_tensor *t, int nd, const int64_t *shape, pg_tensor **out) {
+  if (t->nd == nd && memcmp(t->shape, shape, sizeof *shape * (size_t)nd) == 0)
+    return pg__contiguous(ctx, t, out);
   PG_TRY(pg_tensor_new(ctx, (pg_dtype)t->dtype, nd, shape, out));
   return pg_tensor_copy(*out, t);
 }
@@ -974,24 +1080,22 @@ static pg_status forward_masked_select(pg_call *c) {
   int nd;
   int64_t shape[PG_MAX_DIMS];
   pg_tensor *x = NULL, *mask = NULL, *y = NULL;
+  picks q = {.take = take_elements};
   PG_TRY(joint_shape(c, &nd, shape));
   pg_status s = widened(c->ctx, c->in[0], nd, shape, &x);
   if (s == PG_OK) s = widened(c->ctx, c->in[1], nd, shape, &mask);
-  if (s != PG_OK) goto done;
-  const uint8_t *m = pg_data(mask);
-  int64_t n = pg_numel(mask), count = count_true(m, n);
-  s = pg_tensor_new(c->ctx, (pg_dtype)x->dtype, 1, &count, &y);
-  if (s != PG_OK) goto done;
-  size_t size = pg_dtype_size((pg_dtype)x->dtype);
-  const char *from = pg_data(x);
-  char *to = pg_data(y);
-  for (int64_t i = 0; i < n; i++)
-    if (m[i]) {
-      memcpy(to, from + (size_t)i * size, size);
-      to += size;
+  if (s == PG_OK) s = picks_open(c->ctx, &q, mask);
+  if (s == PG_OK) {
+    s = pg_tensor_new(c->ctx, (pg_dtype)x->dtype, 1, &q.count, &y);
+    if (s == PG_OK) {
+      q.size = pg_dtype_size((pg_dtype)x->dtype);
+      q.from = pg_data(x);
+      q.to = pg_data(y);
+      picks_run(c->ctx, &q);
+      put_out(c, y);
     }
-  put_out(c, y);
-done:
+    picks_close(c->ctx, &q);
+  }
   pg_tensor_unref(mask);
   pg_tensor_unref(x);
   return s;
@@ -1020,30 +1124,24 @@ static pg_status infer_masked_scatter(pg_call *c) {
 
 static pg_status forward_masked_scatter(pg_call *c) {
   pg_tensor *x = c->in[0], *mask = NULL, *source = NULL, *y = NULL;
+  picks q = {.take = put_elements};
   pg_status s = widened(c->ctx, c->in[1], x->nd, x->shape, &mask);
   if (s == PG_OK) s = pg__contiguous(c->ctx, c->in[2], &source);
-  if (s != PG_OK) goto done;
-  const uint8_t *m = pg_data(mask);
-  int64_t n = pg_numel(mask), count = count_true(m, n);
-  if (count > pg_numel(source)) {
+  if (s == PG_OK) s = picks_open(c->ctx, &q, mask);
+  if (s == PG_OK && q.count > pg_numel(source))
     s = pg_fail(c->ctx, PG_ESHAPE,
                 "argument 'source': expected at least %lld elements, as the mask asks for, got %s",
-                (long long)count, pg_shape_str(source).s);
-    goto done;
-  }
-  if (!c->inplace) s = pg_tensor_copy(c->out[0], x);
+                (long long)q.count, pg_shape_str(source).s);
+  if (s == PG_OK && !c->inplace) s = pg_tensor_copy(c->out[0], x);
   if (s == PG_OK) s = pg__contiguous(c->ctx, c->out[0], &y);
-  if (s != PG_OK) goto done;
-  size_t size = pg_dtype_size((pg_dtype)x->dtype);
-  const char *from = pg_data(source);
-  char *to = pg_data(y);
-  for (int64_t i = 0; i < n; i++)
-    if (m[i]) {
-      memcpy(to + (size_t)i * size, from, size);
-      from += size;
-    }
-  if (y != c->out[0]) s = pg_tensor_copy(c->out[0], y);
-done:
+  if (s == PG_OK) {
+    q.size = pg_dtype_size((pg_dtype)x->dtype);
+    q.from = pg_data(source);
+    q.to = pg_data(y);
+    picks_run(c->ctx, &q);
+    if (y != c->out[0]) s = pg_tensor_copy(c->out[0], y);
+  }
+  if (q.first) picks_close(c->ctx, &q);
   pg_tensor_unref(y);
   pg_tensor_unref(source);
   pg_tensor_unref(mask);
@@ -1075,23 +1173,18 @@ static pg_status infer_nonzero(pg_call *c) { return out_unknown(c, PG_I64); }
 
 static pg_status forward_nonzero(pg_call *c) {
   pg_tensor *mask, *y = NULL;
-  const pg_tensor *x = c->in[0];
+  const int nd = c->in[0]->nd;
+  picks q = {.take = take_places, .step = nd};
   PG_TRY(pg__as(c->ctx, c->in[0], PG_BOOL, &mask));
-  const uint8_t *m = pg_data(mask);
-  int64_t n = pg_numel(mask), shape[2] = {count_true(m, n), x->nd};
-  pg_status s = pg_tensor_new(c->ctx, PG_I64, 2, shape, &y);
+  pg_status s = picks_open(c->ctx, &q, mask);
   if (s == PG_OK) {
-    int64_t *to = pg_data(y);
-    for (int64_t i = 0; i < n; i++) {
-      if (!m[i]) continue;
-      int64_t rest = i;
-      for (int d = x->nd - 1; d >= 0; d--) {
-        to[d] = rest % x->shape[d] + 1;
-        rest /= x->shape[d];
-      }
-      to += x->nd;
+    s = pg_tensor_new(c->ctx, PG_I64, 2, (int64_t[]){q.count, nd}, &y);
+    if (s == PG_OK) {
+      for (int d = 0; d < nd; d++) q.place[d] = (int64_t *)pg_data(y) + d;
+      picks_run(c->ctx, &q);
+      put_out(c, y);
     }
-    put_out(c, y);
+    picks_close(c->ctx, &q);
   }
   pg_tensor_unref(mask);
   return s;
