@@ -272,11 +272,30 @@ static inline pg_status fold_run(pg_ctx *ctx, const fold_plan *p, int stages,
  * once. TREE 1: eight elements of a column are joined as a tree first; 2: those of a row too, where
  * MAP is short. 0: any number of elements may be joined in a lane, and there is no shift; this is
  * for largest and smallest floats, whose trees gcc does not vectorise. */
+#define FOLD_MAP2(MAP, LOP, x, at, s, k) LOP(MAP((x)[at], k), MAP((x)[(at) + (s)], k))
 #define FOLD_MAP4(MAP, LOP, x, at, s, k)             \
   LOP(LOP(MAP((x)[at], k), MAP((x)[(at) + (s)], k)), \
       LOP(MAP((x)[(at) + 2 * (s)], k), MAP((x)[(at) + 3 * (s)], k)))
 #define FOLD_MAP8(MAP, LOP, x, at, s, k) \
   LOP(FOLD_MAP4(MAP, LOP, x, at, s, k), FOLD_MAP4(MAP, LOP, x, (at) + 4 * (s), s, k))
+
+/* Joins N rows x[r rs + i s] as a tree with acc[i], i < n. */
+#define FOLD_COL(N, LOP, L, A, F, MAP, AOP, SHIFTED)                         \
+  do {                                                                       \
+    if (s == 1) {                                                            \
+      PG_IVDEP for (int64_t i = 0; i < n; i++) {                             \
+        const L k = SHIFTED ? (L)shift[i] : (L)0;                            \
+        (void)k;                                                             \
+        acc[i].F = AOP(acc[i].F, (A)FOLD_MAP##N(MAP, LOP, x, i, rs, k));     \
+      }                                                                      \
+    } else {                                                                 \
+      for (int64_t i = 0; i < n; i++) {                                      \
+        const L k = SHIFTED ? (L)shift[i] : (L)0;                            \
+        (void)k;                                                             \
+        acc[i].F = AOP(acc[i].F, (A)FOLD_MAP##N(MAP, LOP, x, i * s, rs, k)); \
+      }                                                                      \
+    }                                                                        \
+  } while (0)
 
 /* u[i] = t[2 i] and t[2 i + 1] joined, i < n. */
 #define FOLD_PAIRS(n, t, u, LOP) \
@@ -365,22 +384,11 @@ static inline pg_status fold_run(pg_ctx *ctx, const fold_plan *p, int stages,
   static void name##_col(int64_t rows, int64_t rs, int64_t n, int64_t s, const void *px,          \
                          const double *restrict shift, fold_acc *restrict acc) {                  \
     const T *restrict x = px;                                                                     \
-    for (; TREE && rows >= 8; rows -= 8, x += 8 * rs) {                                           \
-      if (s == 1) {                                                                               \
-        PG_IVDEP for (int64_t i = 0; i < n; i++) {                                                \
-          const L k = SHIFTED ? (L)shift[i] : (L)0;                                               \
-          (void)k;                                                                                \
-          acc[i].F = AOP(acc[i].F, (A)FOLD_MAP8(MAP, LOP, x, i, rs, k));                          \
-        }                                                                                         \
-      } else {                                                                                    \
-        for (int64_t i = 0; i < n; i++) {                                                         \
-          const L k = SHIFTED ? (L)shift[i] : (L)0;                                               \
-          (void)k;                                                                                \
-          acc[i].F = AOP(acc[i].F, (A)FOLD_MAP8(MAP, LOP, x, i * s, rs, k));                      \
-        }                                                                                         \
-      }                                                                                           \
-    }                                                                                             \
-    if (!TREE && s == 1 && rows >= 8) {                                                           \
+    for (; TREE && rows >= 8; rows -= 8, x += 8 * rs)                                             \
+      FOLD_COL(8, LOP, L, A, F, MAP, AOP, SHIFTED);                                               \
+    for (; TREE && rows >= 2; rows -= 2, x += 2 * rs)                                             \
+      FOLD_COL(2, LOP, L, A, F, MAP, AOP, SHIFTED);                                               \
+    if (!TREE && s == 1 && rows >= 2) {                                                           \
       L w[FOLD_BLOCK];                                                                            \
       PG_ASSERT(n <= FOLD_BLOCK);                                                                 \
       for (int64_t i = 0; i < n; i++) w[i] = MAP(x[i], 0);                                        \
