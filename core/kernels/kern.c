@@ -337,6 +337,8 @@ SQUARES(double, f64)
         memcpy(&x, from, SIZE);                                                                 \
         for (int i = 0; i < LANES; i++) many[i] = x;                                            \
         for (int64_t i = 0; i < n; i += LANES) memcpy(to + i * SIZE, many, PG_LAY_PAST);        \
+      } else if (step == -SIZE) {                                                               \
+        PG_IVDEP for (int64_t i = 0; i < n; i++) memcpy(to + i * SIZE, from - i * SIZE, SIZE);  \
       } else {                                                                                  \
         for (int64_t i = 0; i < n; i++) memcpy(to + i * SIZE, from + i * step, SIZE);           \
       }                                                                                         \

@@ -97,17 +97,18 @@ SAME2(logical_and_loop, uint8_t, (a & b))
 SAME2(logical_or_loop, uint8_t, a | b)
 SAME2(logical_xor_loop, uint8_t, a ^ b)
 
-/* Quotient and remainder whose sign is the divisor's, as Lua's // and % have them. */
-#define DIVISION(T, dtype, f)                                    \
-  static inline T remainder_##dtype(T a, T b) {                  \
-    T m = fmod##f(a, b);                                         \
-    return m != 0 && (b < 0) != (m < 0) ? m + b : m;             \
-  }                                                              \
-  static inline T floor_##dtype(T a, T b) {                      \
-    T m = fmod##f(a, b);                                         \
-    T d = rint##f((a - m) / b) - (m != 0 && (b < 0) != (m < 0)); \
-    return b == 0 ? a / b : d == 0 ? copysign##f(0, a / b) : d;  \
-  }
+/* Quotient and remainder whose sign is the divisor's, as Lua's // and % have them, from the C
+ * library's m = fmod(a, b). */
+#define DIVISION(T, dtype, f)                                                                    \
+  static inline T remainder_of_##dtype(T b, T m) {                                               \
+    return m != 0 && (b < 0) != (m < 0) ? m + b : m;                                             \
+  }                                                                                              \
+  static inline T floor_of_##dtype(T a, T b, T m) {                                              \
+    T d = rint##f((a - m) / b) - (m != 0 && (b < 0) != (m < 0));                                 \
+    return b == 0 ? a / b : d == 0 ? copysign##f(0, a / b) : d;                                  \
+  }                                                                                              \
+  static inline T remainder_##dtype(T a, T b) { return remainder_of_##dtype(b, fmod##f(a, b)); } \
+  static inline T floor_##dtype(T a, T b) { return floor_of_##dtype(a, b, fmod##f(a, b)); }
 DIVISION(float, f32, f)
 DIVISION(double, f64, )
 static inline int64_t trunc_i64(int64_t a, int64_t b) { return b == -1 ? WRAP(0 - U64(a)) : a / b; }
@@ -128,18 +129,70 @@ static inline int64_t pow_i64(int64_t a, int64_t b) {
   return WRAP(r);
 }
 
-/* DIVIDE(trunc_loop, f32 expr, f64 expr, int64 function) */
-#define DIVIDE(name, f32, f64, whole)       \
-  SAME2(name##_f32, float, f32)             \
-  SAME2(name##_f64, double, f64)            \
+/* DIVIDE(trunc_loop, int64 function): the table, and the loops of whole numbers. */
+#define DIVIDE(name, whole)                 \
   SAME2(name##_i64, int64_t, whole(a, b))   \
   SAME2(name##_u8, uint8_t, whole(a, b))    \
   static const pg_loop name[PG_NDTYPES] = { \
       [PG_F32] = name##_f32, [PG_F64] = name##_f64, [PG_I64] = name##_i64, [PG_U8] = name##_u8};
-DIVIDE(trunc_loop, truncf(a / b), trunc(a / b), trunc_i64)
-DIVIDE(floor_loop, floor_f32(a, b), floor_f64(a, b), floor_i64)
-DIVIDE(remainder_loop, remainder_f32(a, b), remainder_f64(a, b), remainder_i64)
-DIVIDE(fmod_loop, fmodf(a, b), fmod(a, b), fmod_i64)
+#if defined(__FMA__)
+/* fmod(a, b) without a call where |a| < most |b| and least < |b| < 1 / least: the whole quotient q
+ * is exact there but for one, |a| - q |b| is a multiple of the divisor's last place, and a fused
+ * multiply-add gives it as it is. NEAR(f32, float, f, most, least) */
+#define NEAR(dtype, T, f, most, least)                                             \
+  static inline T near_##dtype(T a, T b) {                                         \
+    const T x = fabs##f(a), y = fabs##f(b);                                        \
+    T m = fma##f(-trunc##f(x / y), y, x);                                          \
+    m = m < 0 ? m + y : m;                                                         \
+    m = m >= y ? m - y : m;                                                        \
+    return copysign##f(m, a);                                                      \
+  }                                                                                \
+  static bool all_near_##dtype(int64_t n, char *const *ptr, const int64_t *s) {    \
+    unsigned far = 0;                                                              \
+    if (s[1] == (int64_t)sizeof(T) && (s[2] == (int64_t)sizeof(T) || s[2] == 0)) { \
+      const T *a = (const T *)ptr[1], *b = (const T *)ptr[2];                      \
+      const int64_t step = s[2] != 0;                                              \
+      for (int64_t i = 0; i < n; i++) {                                            \
+        const T x = fabs##f(a[i]), y = fabs##f(b[i * step]);                       \
+        far |= !(x < y * (T)(most)) | !(y > (T)(least)) | !(y < 1 / (T)(least));   \
+      }                                                                            \
+      return !far;                                                                 \
+    }                                                                              \
+    return false;                                                                  \
+  }
+NEAR(f32, float, f, 0x1p22, 1e-30)
+NEAR(f64, double, , 0x1p51, 1e-290)
+
+/* NEAR_OR(remainder_loop_f32, f32, float, near expr, C library's expr): a loop that takes the
+ * latter for blocks with other operands. */
+#define NEAR_OR(name, dtype, T_, near, expr)                                         \
+  SAME2(name##_near, T_, near)                                                       \
+  SAME2(name##_far, T_, expr)                                                        \
+  static void name(int64_t n, char *const *ptr, const int64_t *s, const void *arg) { \
+    char *p[3] = {ptr[0], ptr[1], ptr[2]};                                           \
+    for (int64_t m; n > 0; n -= m) {                                                 \
+      m = pg_min64(n, PG_BLOCK);                                                     \
+      (all_near_##dtype(m, p, s) ? name##_near : name##_far)(m, p, s, arg);          \
+      for (int k = 0; k < 3; k++) p[k] += m * s[k];                                  \
+    }                                                                                \
+  }
+#else
+#define NEAR_OR(name, dtype, T, near, expr) SAME2(name, T, expr)
+#endif
+
+SAME2(trunc_loop_f32, float, truncf(a / b))
+SAME2(trunc_loop_f64, double, trunc(a / b))
+NEAR_OR(floor_loop_f32, f32, float, floor_of_f32(a, b, near_f32(a, b)), floor_f32(a, b))
+NEAR_OR(floor_loop_f64, f64, double, floor_of_f64(a, b, near_f64(a, b)), floor_f64(a, b))
+NEAR_OR(remainder_loop_f32, f32, float, remainder_of_f32(b, near_f32(a, b)), remainder_f32(a, b))
+NEAR_OR(remainder_loop_f64, f64, double, remainder_of_f64(b, near_f64(a, b)), remainder_f64(a, b))
+NEAR_OR(fmod_loop_f32, f32, float, near_f32(a, b), fmodf(a, b))
+NEAR_OR(fmod_loop_f64, f64, double, near_f64(a, b), fmod(a, b))
+DIVIDE(trunc_loop, trunc_i64)
+DIVIDE(floor_loop, floor_i64)
+DIVIDE(remainder_loop, remainder_i64)
+DIVIDE(fmod_loop, fmod_i64)
+
 SAME2(pow_loop_f32, float, pg_pow_f32(a, b))
 SAME2(pow_loop_f64, double, pg_pow_f64(a, b))
 SAME2(pow_loop_i64, int64_t, pow_i64(a, b))

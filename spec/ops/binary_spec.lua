@@ -236,6 +236,32 @@ describe("arithmetic", function()
     H.same(x:eq(256), {false, false})
   end)
 
+  it("gives C's remainders, to the bit, whatever stands beside", function()
+    core.manual_seed(8)
+    local n = 300
+    for _, dtype in ipairs {"float32", "float64"} do
+      local a = ops.randn({n}, {dtype = dtype})
+      local scale = (ops.randn({n}, {dtype = dtype}) * 12):round()
+      local b = ops.randn({n}, {dtype = dtype})
+      local lists = {
+        {a * ops.exp2(scale), b}, {(b * 8):round() * b, b}, {a * 1000, (b * 4):ceil() + 0.5},
+        {(a * 20):round(), tensor(2, dtype)}, {(a * 20):round(), tensor(-3, dtype)},
+      }
+      for k, list in ipairs(lists) do
+        local x, y = list[1], list[2]
+        for _, name in ipairs {"fmod", "remainder", "floor_divide"} do
+          local all = ops[name](x, y)
+          for i = 1, n do -- an infinity in the block: the C library is asked
+            local p = y:dim() == 0 and y or y[{ {i, i} }]:expand {2}
+            local one = ops[name](ops.cat({x[{ {i, i} }], tensor({1 / 0}, dtype)}, 1), p)[1]
+            assert(one:bytes() == all[i]:contiguous():bytes(),
+              ("%s %s of list %d: %s, %s: %s, %s"):format(dtype, name, k, x[i], p, all[i], one))
+          end
+        end
+      end
+    end
+  end)
+
   it("works on a tensor with itself", function()
     local x = tensor {1, 2, 3}
     x:mul_(x)
